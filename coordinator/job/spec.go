@@ -1,0 +1,133 @@
+// Package job owns the training job: its specification (the YAML a user
+// writes), the defaults, the validation, and what can be computed from the
+// specification alone. It is pure: no files, network, clock or randomness.
+package job
+
+import (
+	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/compute/optim"
+	"github.com/fathom-train/fathom/compute/random"
+)
+
+// APIVersion and Kind are the only accepted header of a job file.
+const (
+	APIVersion = "fathom.dev/v1alpha1"
+	Kind       = "TrainingJob"
+)
+
+// Job is one training job, in the shape of a Kubernetes object.
+type Job struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   Metadata `json:"metadata"`
+	Spec       Spec     `json:"spec"`
+}
+
+// Metadata names the job.
+type Metadata struct {
+	// Name is a DNS label: lower-case letters, digits and '-', at most 63.
+	Name string `json:"name"`
+}
+
+// Spec says what to train, on what, and how. Data, Model and Train determine
+// the trained model to the last bit; Cluster never does.
+type Spec struct {
+	Data    Data       `json:"data"`
+	Model   model.Spec `json:"model"`
+	Train   Train      `json:"train"`
+	Cluster Cluster    `json:"cluster"`
+}
+
+// Data says where the samples are and how to read them.
+type Data struct {
+	// Root is the directory relative file names are relative to; default: the
+	// job file's own directory (filled in by the command line).
+	Root string `json:"root,omitempty"`
+	// Format is csv, tsv, libsvm, libffm, parquet, arrow or synthetic.
+	Format string `json:"format"`
+	// Train, Valid and Test list files or globs; a glob's matches are sorted by
+	// name. Valid and Test may be empty.
+	Train []string `json:"train,omitempty"`
+	Valid []string `json:"valid,omitempty"`
+	Test  []string `json:"test,omitempty"`
+	// Header tells whether csv and tsv files start with a line of column names
+	// (default true). Without one, columns are named "0", "1", ...
+	Header *bool `json:"header,omitempty"`
+	// Delimiter of csv files (default ","); tsv has a tab.
+	Delimiter string `json:"delimiter,omitempty"`
+	// Label names the column of the 0/1 label (default "label"). libsvm and
+	// libffm have it in front of the line.
+	Label string `json:"label,omitempty"`
+	// Fields lists the fields of the model in order. For libffm and libsvm a
+	// field's column is the number of the libffm field (libsvm: see docs).
+	Fields []Field `json:"fields,omitempty"`
+	// Synthetic configures format synthetic.
+	Synthetic *Synthetic `json:"synthetic,omitempty"`
+	// MaxBadRecords is how many malformed records may be skipped (default 0).
+	MaxBadRecords int64 `json:"max_bad_records"`
+	// ShuffleWindowRows is how many rows are permuted together (default 1048576).
+	ShuffleWindowRows int64 `json:"shuffle_window_rows"`
+	// CacheBytes bounds the decoded records a worker keeps in memory (default 1 GiB).
+	CacheBytes int64 `json:"cache_bytes"`
+}
+
+// Field turns one column into keys of the embedding table.
+type Field struct {
+	Name string `json:"name"`
+	// Column is the column read (default: the field's name).
+	Column string `json:"column,omitempty"`
+	// Type is categorical (default) or numeric.
+	Type string `json:"type,omitempty"`
+	// Transform of a numeric field: none (default; the value scales the field's
+	// one row), log (the same with sign(x)*ln(1+|x|)), bucket (categorical
+	// floor(ln(x)^2) for x > 2, floor(x) otherwise, as for Criteo).
+	Transform string `json:"transform,omitempty"`
+	// Separator splits a categorical column into several values.
+	Separator string `json:"separator,omitempty"`
+	// Pooling of several values: mean (default) or sum.
+	Pooling string `json:"pooling,omitempty"`
+	// MaxValues bounds the values of one sample; more are cut off (default 64).
+	MaxValues int `json:"max_values,omitempty"`
+	// Share makes this field use the rows of the named field.
+	Share string `json:"share,omitempty"`
+}
+
+// Synthetic describes generated data: Criteo-shaped fields with Zipf ids and
+// labels drawn from a hidden teacher whose fields have planted embedding widths.
+type Synthetic struct {
+	TrainRows   int64   `json:"train_rows"`
+	ValidRows   int64   `json:"valid_rows"`
+	TestRows    int64   `json:"test_rows"`
+	Numeric     int     `json:"numeric"`     // default 13
+	Categorical int     `json:"categorical"` // default 26
+	Vocabulary  int64   `json:"vocabulary"`  // ids of the largest field, default 100000
+	Zipf        float64 `json:"zipf"`        // exponent of the id frequencies, default 1.1
+	TeacherDim  int     `json:"teacher_dim"` // largest planted width, default 8
+	Seed        uint64  `json:"seed"`
+}
+
+// Train says how to train.
+type Train struct {
+	Epochs    int `json:"epochs"`     // default 1
+	BatchSize int `json:"batch_size"` // samples of one global step, default 4096
+	// Lanes is into how many parts every global batch is cut (default 4). It is
+	// part of the result: it fixes the order of every sum.
+	Lanes int    `json:"lanes"`
+	Seed  uint64 `json:"seed"`
+	// Mode is sync, the bit-identical mode.
+	Mode string `json:"mode"`
+	// Optimizer updates the embedding rows, DenseOptimizer (default: the same)
+	// the tensors of the network.
+	Optimizer      optim.Config  `json:"optimizer"`
+	DenseOptimizer *optim.Config `json:"dense_optimizer,omitempty"`
+	// EmbeddingInit is the distribution of the rows' first values.
+	EmbeddingInit random.Init `json:"embedding_init"`
+}
+
+// Cluster sizes the processes; the result does not depend on it.
+type Cluster struct {
+	Workers  int `json:"workers"`  // default 2
+	PS       int `json:"ps"`       // parameter server processes, default 3
+	Replicas int `json:"replicas"` // of every shard, default 3 (1 when ps is 1)
+	Shards   int `json:"shards"`   // default 4
+}
