@@ -86,7 +86,8 @@ type Field struct {
 	Separator string `json:"separator,omitempty"`
 	// Pooling of several values: mean (default) or sum.
 	Pooling string `json:"pooling,omitempty"`
-	// MaxValues bounds the values of one sample; more are cut off (default 64).
+	// MaxValues bounds the values of one sample; more are cut off (default 64 of
+	// a categorical field, a numeric one has one).
 	MaxValues int `json:"max_values,omitempty"`
 	// Share makes this field use the rows of the named field.
 	Share string `json:"share,omitempty"`
@@ -98,8 +99,8 @@ type Synthetic struct {
 	TrainRows   int64   `json:"train_rows"`
 	ValidRows   int64   `json:"valid_rows"`
 	TestRows    int64   `json:"test_rows"`
-	Numeric     int     `json:"numeric"`     // default 13
-	Categorical int     `json:"categorical"` // default 26
+	Numeric     int     `json:"numeric"`     // default 13, when categorical is 0 too
+	Categorical int     `json:"categorical"` // default 26, when numeric is 0 too
 	Vocabulary  int64   `json:"vocabulary"`  // ids of the largest field, default 100000
 	Zipf        float64 `json:"zipf"`        // exponent of the id frequencies, default 1.1
 	TeacherDim  int     `json:"teacher_dim"` // largest planted width, default 8

@@ -1,0 +1,43 @@
+package job
+
+import "fmt"
+
+// EvaluationBlockRows is how many consecutive rows of a split one evaluation
+// block has; the last block of a split may have fewer. Scores are merged in
+// block order, so the number is part of the result.
+const EvaluationBlockRows = 16384
+
+// StepsPerEpoch returns how many global steps one pass over trainRows takes.
+// The last batch of an epoch may be smaller than the others.
+func (j *Job) StepsPerEpoch(trainRows int64) int64 {
+	if trainRows <= 0 {
+		return 0
+	}
+	return (trainRows-1)/int64(j.Spec.Train.BatchSize) + 1
+}
+
+// Steps returns how many global steps the whole job takes.
+func (j *Job) Steps(trainRows int64) int64 {
+	return int64(j.Spec.Train.Epochs) * j.StepsPerEpoch(trainRows)
+}
+
+// Lane returns what one lane (from 0) of a global step (from 1) consists of:
+// the positions [lo, hi) of the epoch's order, which may be none, the epoch
+// (from 1), and the samples of the whole global batch. The first batch%lanes
+// lanes have one sample more than the others.
+func (j *Job) Lane(trainRows, step int64, lane int) (epoch, lo, hi, batch int64) {
+	perEpoch, lanes := j.StepsPerEpoch(trainRows), int64(j.Spec.Train.Lanes)
+	if perEpoch == 0 || step < 1 || lane < 0 || int64(lane) >= lanes {
+		panic(fmt.Sprintf("job: BUG: lane %d of %d, step %d, %d rows", lane, lanes, step, trainRows))
+	}
+	epoch = (step-1)/perEpoch + 1
+	first := (step - 1) % perEpoch * int64(j.Spec.Train.BatchSize)
+	batch = min(int64(j.Spec.Train.BatchSize), trainRows-first)
+	base, longer := batch/lanes, batch%lanes
+	lo = first + int64(lane)*base + min(int64(lane), longer)
+	hi = lo + base
+	if int64(lane) < longer {
+		hi++
+	}
+	return epoch, lo, hi, batch
+}
