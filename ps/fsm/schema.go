@@ -1,0 +1,141 @@
+package fsm
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fathom-train/fathom/compute/optim"
+	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/ps/table"
+	"github.com/fathom-train/fathom/ps/wire"
+)
+
+// DenseTensor describes a dense tensor that the shard holds whole.
+type DenseTensor struct {
+	ID        uint16       `json:"id"`
+	Name      string       `json:"name"`
+	Size      int          `json:"size"`
+	Init      random.Init  `json:"init"`
+	Optimizer optim.Config `json:"optimizer"`
+}
+
+// Schema is all that a state machine must know before the first push.
+type Schema struct {
+	Job string `json:"job"`
+	// Run identifies this run of the job in every push and pull.
+	Run  uint64 `json:"run"`
+	Seed uint64 `json:"seed"`
+	// Lanes is the number of lanes of a step.
+	Lanes int `json:"lanes"`
+	// PreImages is the number of versions readable beside the current one.
+	PreImages int            `json:"pre_images"`
+	Tables    []table.Schema `json:"tables"`
+	Dense     []DenseTensor  `json:"dense"`
+}
+
+const (
+	// MaxLanes bounds the lanes of a step.
+	MaxLanes = 1 << 12
+	// MaxPreImages bounds the versions kept beside the current one.
+	MaxPreImages = 64
+	// MaxTables bounds the tables of a shard.
+	MaxTables = 1 << 10
+	// MaxDenseFloats bounds the elements of all dense tensors of a shard.
+	MaxDenseFloats = 1 << 26
+	// MaxPendingChunks bounds lanes times chunks of one lane's push; with
+	// wire.MaxChunk it bounds the bytes that wait for a step to be complete.
+	MaxPendingChunks = wire.MaxChunks
+)
+
+// Validate reports all faults of the schema.
+func (s Schema) Validate() error {
+	var errs []error
+	fault := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	if s.Lanes < 1 || s.Lanes > MaxLanes {
+		fault("%d lanes, want 1 to %d", s.Lanes, MaxLanes)
+	}
+	if s.PreImages < 0 || s.PreImages > MaxPreImages {
+		fault("%d pre-images, want 0 to %d", s.PreImages, MaxPreImages)
+	}
+	if len(s.Tables) > MaxTables {
+		fault("%d tables, at most %d are allowed", len(s.Tables), MaxTables)
+		return errors.Join(errs...)
+	}
+	tables := map[uint16]bool{}
+	for _, t := range s.Tables {
+		if tables[t.ID] {
+			fault("table %d twice", t.ID)
+		}
+		tables[t.ID] = true
+		if err := t.Validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	total := 0
+	tensors := map[uint16]bool{}
+	for _, d := range s.Dense {
+		if tensors[d.ID] {
+			fault("dense tensor %d twice", d.ID)
+		}
+		tensors[d.ID] = true
+		if d.Size < 1 || d.Size > MaxDenseFloats-total {
+			fault("dense tensor %d %q has %d elements, want 1 to %d for all of a shard", d.ID, d.Name, d.Size, MaxDenseFloats)
+			continue
+		}
+		total += d.Size
+		if err := d.Init.Validate(); err != nil {
+			fault("dense tensor %d %q: init: %w", d.ID, d.Name, err)
+		}
+		if err := d.Optimizer.WithDefaults().Validate(); err != nil {
+			fault("dense tensor %d %q: optimizer: %w", d.ID, d.Name, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// canonical returns the schema with tables and tensors in ascending order, so
+// that equal schemas have equal bytes.
+func (s Schema) canonical() Schema {
+	s.Tables, s.Dense = slices.Clone(s.Tables), slices.Clone(s.Dense)
+	slices.SortFunc(s.Tables, func(a, b table.Schema) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Dense, func(a, b DenseTensor) int { return cmp.Compare(a.ID, b.ID) })
+	return s
+}
+
+// MarshalSchema validates and encodes a schema; equal schemas give equal bytes
+// whatever the order of their tables and tensors.
+func MarshalSchema(s Schema) ([]byte, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("schema of job %q: %w", s.Job, err)
+	}
+	b, err := json.Marshal(s.canonical())
+	if err != nil {
+		return nil, fmt.Errorf("encode schema of job %q: %w", s.Job, err)
+	}
+	if len(b) > wire.MaxSchema {
+		return nil, fmt.Errorf("schema of job %q has %d bytes, at most %d are allowed", s.Job, len(b), wire.MaxSchema)
+	}
+	return b, nil
+}
+
+// ParseSchema decodes and validates the bytes of MarshalSchema; an unknown
+// member is an error, as it would be an instruction not followed.
+func ParseSchema(b []byte) (Schema, error) {
+	var s Schema
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return Schema{}, fmt.Errorf("decode schema: %w", err)
+	}
+	if d.More() {
+		return Schema{}, errors.New("decode schema: data behind its end")
+	}
+	if err := s.Validate(); err != nil {
+		return Schema{}, fmt.Errorf("schema of job %q: %w", s.Job, err)
+	}
+	return s.canonical(), nil
+}

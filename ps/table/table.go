@@ -1,0 +1,216 @@
+package table
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/fathom-train/fathom/compute/optim"
+	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/shard"
+	"github.com/zeebo/xxh3"
+)
+
+const (
+	pageMin  = 64 << 10
+	keyBytes = 8
+	// rowsMax keeps row number plus one in 32 bits.
+	rowsMax = math.MaxUint32 - 1
+)
+
+// column is a Column with its place in the row.
+type column struct {
+	init       random.Init
+	optimizer  optim.Optimizer
+	weights    int // first weight
+	slots      int // first slot, counted from the start of the row
+	width      int
+	slotsWidth int
+}
+
+// Table holds the rows of one table. See the package comment for what may run
+// at the same time.
+type Table struct {
+	schema      Schema
+	seed        uint64
+	columns     []column
+	width       int
+	rowFloats   int
+	rowBytes    int // stride: key, floats, padding to eight bytes
+	rowsPerPage int
+
+	pool  *pool
+	pages []*page
+	rows  int
+	index index
+	hash  [2]uint64
+}
+
+// New returns an empty table. Unset fields of the optimizers take their
+// defaults.
+func New(s Schema, seed uint64) (*Table, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	t := &Table{schema: s, seed: seed, width: s.Width()}
+	t.rowFloats = t.width
+	at := 0
+	for _, c := range s.Columns {
+		o, err := optim.New(c.Optimizer.WithDefaults())
+		if err != nil {
+			return nil, fmt.Errorf("table %d %q: column %q: %w", s.ID, s.Name, c.Name, err)
+		}
+		n := o.Slots() * c.Width
+		t.columns = append(t.columns, column{
+			init: c.Init, optimizer: o, weights: at, width: c.Width,
+			slots: t.rowFloats, slotsWidth: n,
+		})
+		at += c.Width
+		t.rowFloats += n
+	}
+	t.rowBytes = (keyBytes + 4*t.rowFloats + 7) &^ 7
+	t.rowsPerPage = max(1, pageMin/t.rowBytes)
+	t.pool = &pool{pageBytes: t.rowsPerPage * t.rowBytes}
+	return t, nil
+}
+
+// Schema returns the table's schema.
+func (t *Table) Schema() Schema { return t.schema }
+
+// Width returns the weights of one row.
+func (t *Table) Width() int { return t.width }
+
+// RowFloats returns the weights and slots of one row.
+func (t *Table) RowFloats() int { return t.rowFloats }
+
+// RowBytes returns the bytes of one row in a block of View.Block and Load.
+func (t *Table) RowBytes() int { return t.rowBytes }
+
+// Rows returns the number of rows.
+func (t *Table) Rows() int { return t.rows }
+
+// Bytes returns the memory held for rows and index.
+func (t *Table) Bytes() int { return t.pool.size() + t.index.size() }
+
+// Hash returns the sum over all rows of a 128-bit hash of key, weights and
+// slots: low word, high word. The sums of the shards of a table add up (with
+// wrap-around at 128 bits) to that of the whole table.
+func (t *Table) Hash() [2]uint64 { return t.hash }
+
+// Close frees the memory once the last view is released. The table must not be
+// used afterwards.
+func (t *Table) Close() {
+	t.pool.put(t.pages...)
+	t.pool.close()
+	t.index.release()
+	t.pages, t.rows, t.hash = nil, 0, [2]uint64{}
+}
+
+// Row returns the whole row of a key, slots included. It must not be changed
+// and is valid until the next Update, View or Close.
+func (t *Table) Row(k shard.Key) ([]float32, bool) {
+	row, ok := t.index.find(k)
+	if !ok {
+		return nil, false
+	}
+	return t.floats(t.at(row)), true
+}
+
+// Copy writes the weights of a key, those of Init when it has no row.
+func (t *Table) Copy(dst []float32, k shard.Key) {
+	if row, ok := t.index.find(k); ok {
+		copy(dst, t.floats(t.at(row))[:t.width])
+		return
+	}
+	t.Init(dst, k)
+}
+
+// Init writes the initial weights of a key: element j of a column depends only
+// on seed, table id, column, key and j.
+func (t *Table) Init(dst []float32, k shard.Key) {
+	for i := range t.columns {
+		c := &t.columns[i]
+		stream := random.Stream(t.seed, random.InitRow, uint64(t.schema.ID), uint64(i), uint64(k))
+		c.init.Fill(dst[c.weights:c.weights+c.width], stream)
+	}
+}
+
+// Update applies one step's gradient (of all columns) to a row, creating it
+// when it is absent.
+func (t *Table) Update(k shard.Key, g []float32, step uint64) { t.UpdateKeeping(nil, k, g, step) }
+
+// UpdateKeeping is Update and writes the weights before it to before unless
+// that is nil; those of a new row are the initial ones.
+func (t *Table) UpdateKeeping(before []float32, k shard.Key, g []float32, step uint64) {
+	if len(g) != t.width {
+		panic(fmt.Sprintf("ps/table: BUG: gradient of %d elements for rows of width %d", len(g), t.width))
+	}
+	n, ok := t.index.find(k)
+	var mem []byte
+	if ok {
+		mem = t.writable(n)
+		t.hash = sub128(t.hash, t.term(k, mem))
+	} else {
+		mem = t.create(k)
+		t.Init(t.floats(mem), k)
+	}
+	row := t.floats(mem)
+	if before != nil {
+		copy(before, row[:t.width])
+	}
+	for i := range t.columns {
+		c := &t.columns[i]
+		w := row[c.weights : c.weights+c.width]
+		c.optimizer.Update(w, row[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
+	}
+	t.hash = add128(t.hash, t.term(k, mem))
+}
+
+// create appends a row of zeros for a key that has none.
+func (t *Table) create(k shard.Key) []byte {
+	if t.rows >= rowsMax {
+		panic(fmt.Sprintf("ps/table: table %q has %d rows, the most a shard can hold: use more shards", t.schema.Name, t.rows))
+	}
+	n := uint32(t.rows)
+	if t.rows == len(t.pages)*t.rowsPerPage {
+		t.pages = append(t.pages, t.pool.get())
+	}
+	t.rows++
+	t.index.insert(k, n)
+	mem := t.writable(n)
+	clear(mem)
+	binary.LittleEndian.PutUint64(mem, uint64(k))
+	return mem
+}
+
+// at returns the memory of a row for reading.
+func (t *Table) at(row uint32) []byte {
+	p, i := int(row)/t.rowsPerPage, int(row)%t.rowsPerPage
+	return t.pages[p].mem[i*t.rowBytes : (i+1)*t.rowBytes]
+}
+
+// writable is at for writing: a page that a view holds is copied first.
+func (t *Table) writable(row uint32) []byte {
+	p := int(row) / t.rowsPerPage
+	if old := t.pages[p]; old.refs.Load() > 1 {
+		own := t.pool.get()
+		copy(own.mem, old.mem)
+		t.pages[p] = own
+		t.pool.put(old)
+	}
+	return t.at(row)
+}
+
+// floats returns weights and slots of a row's memory.
+func (t *Table) floats(mem []byte) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(&mem[keyBytes])), t.rowFloats)
+}
+
+// term is a row's part of the hash. Key and table go into the seed: equal rows
+// of two keys must not be interchangeable.
+func (t *Table) term(k shard.Key, mem []byte) [2]uint64 {
+	seed := uint64(k) + (uint64(t.schema.ID)+1)*0x9e3779b97f4a7c15
+	h := xxh3.Hash128Seed(mem[keyBytes:keyBytes+4*t.rowFloats], seed)
+	return [2]uint64{h.Lo, h.Hi}
+}
