@@ -2,27 +2,121 @@ package store
 
 import (
 	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
 
-// EmbeddedConfig configures an etcd server inside this process.
+const (
+	// embeddedQuotaBytes bounds the database of an embedded server; the
+	// coordinator keeps far less than a tenth of it.
+	embeddedQuotaBytes = 1 << 30
+	// embeddedHistory is how many old revisions are kept for watchers.
+	embeddedHistory = "1000"
+	// embeddedStartTimeout bounds opening the database and electing itself.
+	embeddedStartTimeout = 60 * time.Second
+)
+
+// EmbeddedConfig configures a single-member etcd server inside this process.
 type EmbeddedConfig struct {
 	Name      string
 	DataDir   string
 	ClientURL string // such as http://127.0.0.1:2379
 	PeerURL   string
+	// LogFile receives the server's own log; empty: errors only, on stderr.
+	LogFile string
 }
 
-// Embedded is a running etcd server.
-type Embedded struct{}
+// Embedded is a running etcd server. Every write is synced to disk before it
+// is acknowledged.
+type Embedded struct {
+	server *embed.Etcd
+	level  zap.AtomicLevel // of the server's own log
+}
 
 // StartEmbedded starts an etcd server and waits until it serves.
-func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) { return nil, errors.ErrUnsupported }
+func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
+	c, err := embeddedConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	level, err := embeddedLog(c, cfg.LogFile)
+	if err != nil {
+		return nil, err
+	}
+	server, err := embed.StartEtcd(c)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd in %s: %w", cfg.DataDir, err)
+	}
+	select {
+	case <-server.Server.ReadyNotify():
+		return &Embedded{server: server, level: level}, nil
+	case err = <-server.Err():
+	case <-server.Server.StopNotify():
+		err = errors.New("it stopped by itself")
+	case <-time.After(embeddedStartTimeout):
+		err = fmt.Errorf("not ready after %s", embeddedStartTimeout)
+	}
+	server.Close()
+	return nil, fmt.Errorf("start etcd in %s: %w", cfg.DataDir, err)
+}
 
-// ClientURL is where the server serves its clients.
-func (e *Embedded) ClientURL() string { return "" }
+func embeddedConfig(cfg EmbeddedConfig) (*embed.Config, error) {
+	if cfg.Name == "" || cfg.DataDir == "" {
+		return nil, errors.New("start etcd: a name and a data directory are needed")
+	}
+	client, err := url.Parse(cfg.ClientURL)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd: client url: %w", err)
+	}
+	peer, err := url.Parse(cfg.PeerURL)
+	if err != nil {
+		return nil, fmt.Errorf("start etcd: peer url: %w", err)
+	}
+	c := embed.NewConfig()
+	c.Name, c.Dir = cfg.Name, cfg.DataDir
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
+	c.InitialCluster = c.InitialClusterFromName(cfg.Name)
+	c.InitialClusterToken = "fathom"
+	c.QuotaBackendBytes = embeddedQuotaBytes
+	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, embeddedHistory
+	c.EnableGRPCGateway = false
+	return c, nil
+}
+
+// embeddedLog gives the server its logger and returns the logger's level.
+func embeddedLog(c *embed.Config, file string) (zap.AtomicLevel, error) {
+	z := zap.NewProductionConfig()
+	z.Level = zap.NewAtomicLevelAt(zap.ErrorLevel)
+	if file != "" {
+		z.Level.SetLevel(zap.InfoLevel)
+		z.OutputPaths, z.ErrorOutputPaths = []string{file}, []string{file}
+	}
+	log, err := z.Build()
+	if err != nil {
+		return z.Level, fmt.Errorf("open etcd log: %w", err)
+	}
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
+	return z.Level, nil
+}
+
+// ClientURL is where the server serves its clients, with the port it really
+// listens on.
+func (e *Embedded) ClientURL() string {
+	return "http://" + e.server.Clients[0].Addr().String()
+}
 
 // Err delivers the error that ended the server by itself.
-func (e *Embedded) Err() <-chan error { return nil }
+func (e *Embedded) Err() <-chan error { return e.server.Err() }
 
-// Close stops the server.
-func (e *Embedded) Close() error { return nil }
+// Close stops the server; what it acknowledged is on disk.
+func (e *Embedded) Close() error {
+	// An orderly end makes every listener of the server report an error.
+	e.level.SetLevel(zap.FatalLevel)
+	e.server.Close()
+	return nil
+}

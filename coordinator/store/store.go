@@ -13,6 +13,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 var (
@@ -114,3 +115,21 @@ func CAS(key string, value []byte, revision int64) Op {
 
 // Delete removes a key; removing an absent one is no error.
 func Delete(key string) Op { return Op{kind: opDelete, key: key} }
+
+// checkOps refuses what either twin could not store.
+func checkOps(ops []Op) error {
+	if len(ops) == 0 || len(ops) > OpsMax {
+		return fmt.Errorf("a write of %d operations, want 1 to %d", len(ops), OpsMax)
+	}
+	size := 0
+	for _, op := range ops {
+		if op.key == "" {
+			return errors.New("a write to the empty key")
+		}
+		size += len(op.key) + len(op.value)
+	}
+	if size > ValueBytesMax {
+		return fmt.Errorf("a write of %d bytes, at most %d are possible", size, ValueBytesMax)
+	}
+	return nil
+}
