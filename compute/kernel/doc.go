@@ -1,0 +1,14 @@
+// Package kernel holds the float32 primitives of training: reductions,
+// element-wise operations, exp and log. Each has a portable Go version, which
+// is the definition, and where it pays a vector version that performs the same
+// correctly rounded operations in the same order, so the results have the same
+// bits on every path.
+//
+// FATHOM_CPU=portable|avx2|avx512 chooses the path once at start; by default it
+// is the best one the machine has. Zen 4 and later Intel servers gain nothing
+// from wider vectors here, so avx512 runs the avx2 code.
+//
+// Products and sums are rounded separately except in FMA. All functions are
+// safe for concurrent use on distinct destinations. Slices of one call must
+// have equal lengths, else the call panics.
+package kernel

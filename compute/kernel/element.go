@@ -1,0 +1,100 @@
+package kernel
+
+// vector is how many elements the element-wise vector code takes at a time;
+// what is left over goes through the portable loop, with the same operations.
+const vector = 8
+
+// Axpy adds alpha*x[i] to y[i].
+func Axpy(alpha float32, x, y []float32) {
+	check("Axpy", len(x), len(y))
+	n := 0
+	if SIMD() && len(x) >= vector {
+		n = len(x) &^ (vector - 1)
+		axpyVector(alpha, &x[0], &y[0], n)
+	}
+	for ; n < len(x); n++ {
+		y[n] += float32(alpha * x[n])
+	}
+}
+
+// Scale multiplies x by alpha.
+func Scale(alpha float32, x []float32) {
+	n := 0
+	if SIMD() && len(x) >= vector {
+		n = len(x) &^ (vector - 1)
+		scaleVector(alpha, &x[0], n)
+	}
+	for ; n < len(x); n++ {
+		x[n] *= alpha
+	}
+}
+
+// Add adds x to dst.
+func Add(dst, x []float32) {
+	check("Add", len(dst), len(x))
+	n := 0
+	if SIMD() && len(x) >= vector {
+		n = len(x) &^ (vector - 1)
+		addVector(&dst[0], &x[0], n)
+	}
+	for ; n < len(x); n++ {
+		dst[n] += x[n]
+	}
+}
+
+// Mul sets dst[i] to x[i]*y[i].
+func Mul(dst, x, y []float32) {
+	check("Mul", len(dst), len(x), len(y))
+	n := 0
+	if SIMD() && len(x) >= vector {
+		n = len(x) &^ (vector - 1)
+		mulVector(&dst[0], &x[0], &y[0], n)
+	}
+	for ; n < len(x); n++ {
+		dst[n] = x[n] * y[n]
+	}
+}
+
+// AddBias adds bias [m] to every row of dst [n, m].
+func AddBias(dst []float32, n, m int, bias []float32) {
+	check("AddBias", len(dst), n*m)
+	check("AddBias", len(bias), m)
+	for i := range n {
+		Add(dst[i*m:(i+1)*m], bias)
+	}
+}
+
+// ReLU sets dst[i] to x[i] when that is positive, to 0 otherwise (NaN included).
+func ReLU(dst, x []float32) {
+	check("ReLU", len(dst), len(x))
+	n := 0
+	if SIMD() && len(x) >= vector {
+		n = len(x) &^ (vector - 1)
+		reluVector(&dst[0], &x[0], n)
+	}
+	for ; n < len(x); n++ {
+		v := x[n]
+		if !(v > 0) {
+			v = 0
+		}
+		dst[n] = v
+	}
+}
+
+// ReLUGrad sets dx[i] to dy[i] where y[i], the output of ReLU, is positive, to
+// 0 elsewhere.
+func ReLUGrad(dx, dy, y []float32) {
+	check("ReLUGrad", len(dx), len(dy), len(y))
+	n := 0
+	if SIMD() && len(y) >= vector {
+		n = len(y) &^ (vector - 1)
+		reluGradVector(&dx[0], &dy[0], &y[0], n)
+	}
+	for ; n < len(y); n++ {
+		d := dy[n]
+		if !(y[n] > 0) {
+			d = 0
+		}
+		dx[n] = d
+	}
+}
