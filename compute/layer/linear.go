@@ -1,0 +1,61 @@
+package layer
+
+import (
+	"github.com/fathom-train/fathom/compute/gemm"
+	"github.com/fathom-train/fathom/compute/kernel"
+)
+
+// Linear is y = x W^T + b with W [Out, In] and b [Out], laid out as in PyTorch.
+type Linear struct {
+	In, Out int
+
+	x []float32 // [n, In], the caller's
+}
+
+// Forward computes y [n, Out] from x [n, In].
+func (l *Linear) Forward(y, x, w, b []float32, n int) {
+	check("output of the linear layer", len(y), n*l.Out)
+	check("input of the linear layer", len(x), n*l.In)
+	check("weight of the linear layer", len(w), l.Out*l.In)
+	check("bias of the linear layer", len(b), l.Out)
+	l.x = x
+	if n == 0 {
+		return
+	}
+	gemm.Gemm(false, true, n, l.Out, l.In, x, l.In, w, l.In, y, l.Out, false)
+	kernel.AddBias(y, n, l.Out, b)
+}
+
+// Backward overwrites dw [Out, In] = dy^T x, db [Out] = sum of dy over samples
+// in ascending order, and, unless dx is nil, dx [n, In] = dy w; dy is [n, Out].
+func (l *Linear) Backward(dx, dw, db, dy, w []float32) {
+	n := len(l.x) / l.In
+	check("gradient of the linear layer", len(dy), n*l.Out)
+	check("weight gradient of the linear layer", len(dw), l.Out*l.In)
+	clear(db)
+	if n == 0 {
+		clear(dw)
+		return
+	}
+	gemm.Gemm(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, false)
+	addRows(db, dy)
+	if dx != nil {
+		check("input gradient of the linear layer", len(dx), n*l.In)
+		gemm.Gemm(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In, false)
+	}
+}
+
+// addRows adds the rows of x [n, len(sum)] to sum, in ascending order.
+func addRows(sum, x []float32) {
+	if len(sum) == 1 { // the last layer: a call per sample would cost more than its addition
+		total := sum[0]
+		for _, v := range x {
+			total += v
+		}
+		sum[0] = total
+		return
+	}
+	for at := 0; at < len(x); at += len(sum) {
+		kernel.Add(sum, x[at:at+len(sum)])
+	}
+}

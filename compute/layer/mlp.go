@@ -1,0 +1,128 @@
+package layer
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/fathom-train/fathom/compute/random"
+)
+
+// MLP is a stack of hidden layers, each Linear, BatchNorm (if asked for), ReLU
+// and Dropout, and a last Linear to one value per sample.
+type MLP struct {
+	in        int
+	linear    []Linear // hidden layers and the last one
+	norm      []BatchNorm
+	dropout   []Dropout
+	batchNorm bool
+
+	n         int
+	train     bool
+	hidden    [][]float32 // [n, Out] per hidden layer: its output after dropout
+	gradient  [][]float32 // [n, Out] per hidden layer
+	perHidden int         // tensors of one hidden layer
+}
+
+// NewMLP makes the layers for inputs of the given width.
+func NewMLP(in int, hidden []int, dropout float32, batchNorm bool) *MLP {
+	m := &MLP{in: in, batchNorm: batchNorm, perHidden: 2}
+	if batchNorm {
+		m.perHidden = 6
+	}
+	width := in
+	for _, out := range hidden {
+		m.linear = append(m.linear, Linear{In: width, Out: out})
+		m.norm = append(m.norm, BatchNorm{Width: out})
+		m.dropout = append(m.dropout, Dropout{Rate: dropout})
+		width = out
+	}
+	m.linear = append(m.linear, Linear{In: width, Out: 1})
+	m.hidden = make([][]float32, len(hidden))
+	m.gradient = make([][]float32, len(hidden))
+	return m
+}
+
+// Params lists the tensors in the order Forward and Backward take them, named
+// under the prefix: per layer its weight and bias and, of a hidden layer with
+// BatchNorm, gamma, beta, the running mean and the running variance.
+func (m *MLP) Params(prefix string) []Param {
+	var params []Param
+	for i, l := range m.linear {
+		name := fmt.Sprintf("%s.%d.", prefix, i)
+		xavier := float32(math.Sqrt(2 / float64(l.In+l.Out)))
+		params = append(params,
+			Param{Name: name + "weight", Shape: []int{l.Out, l.In}, Init: random.Init{Kind: "normal", Scale: xavier}},
+			Param{Name: name + "bias", Shape: []int{l.Out}})
+		if !m.batchNorm || i == len(m.norm) {
+			continue
+		}
+		one, shape := random.Init{Kind: "constant", Scale: 1}, []int{l.Out}
+		params = append(params,
+			Param{Name: name + "bn.weight", Shape: shape, Init: one},
+			Param{Name: name + "bn.bias", Shape: shape},
+			Param{Name: name + "bn.running_mean", Shape: shape, Kind: Running},
+			Param{Name: name + "bn.running_var", Shape: shape, Kind: Running, Init: one})
+	}
+	return params
+}
+
+// Forward computes y [n] from x [n, in]; layer i of a training pass drops by a
+// stream of its own, derived from the given one.
+func (m *MLP) Forward(p [][]float32, y, x []float32, n int, train bool, stream uint64) {
+	m.n, m.train = n, train
+	for i := range m.hidden {
+		q, l := p[i*m.perHidden:], &m.linear[i]
+		out := grow(m.hidden[i], n*l.Out)
+		m.hidden[i] = out
+		l.Forward(out, x, q[0], q[1], n)
+		switch {
+		case m.batchNorm && train:
+			m.norm[i].Forward(out, out, q[2], q[3], n)
+		case m.batchNorm:
+			m.norm[i].Infer(out, out, q[2], q[3], q[4], q[5], n)
+		}
+		ReLU{}.Forward(out, out)
+		if train && m.dropout[i].Rate > 0 {
+			m.dropout[i].Forward(out, out, random.Stream(stream, random.Dropout, uint64(i), 0, 0))
+		}
+		x = out
+	}
+	last := len(m.hidden)
+	q := p[last*m.perHidden:]
+	m.linear[last].Forward(y, x, q[0], q[1], n)
+}
+
+// Backward overwrites the gradients dp and, unless dx is nil, dx [n, in], given
+// dy [n] of the last Forward, which must have been one in training; share
+// scales the lane's statistics (see Param).
+func (m *MLP) Backward(p, dp [][]float32, dx, dy []float32, share float32) {
+	if !m.train {
+		panic("compute/layer: BUG: backward pass after an evaluation")
+	}
+	for i := len(m.hidden); i >= 0; i-- {
+		q, dq, l := p[i*m.perHidden:], dp[i*m.perHidden:], &m.linear[i]
+		if i < len(m.hidden) {
+			m.backwardHidden(i, q, dq, dy, share)
+		}
+		below := dx
+		if i > 0 {
+			m.gradient[i-1] = grow(m.gradient[i-1], m.n*l.In)
+			below = m.gradient[i-1]
+		}
+		l.Backward(below, dq[0], dq[1], dy, q[0])
+		dy = below
+	}
+}
+
+// backwardHidden takes dy [n, Out], in place, from the output of hidden layer i
+// back to the output of its Linear.
+func (m *MLP) backwardHidden(i int, q, dq [][]float32, dy []float32, share float32) {
+	if m.dropout[i].Rate > 0 {
+		m.dropout[i].Backward(dy, dy)
+	}
+	ReLU{}.Backward(dy, dy, m.hidden[i])
+	if m.batchNorm {
+		m.norm[i].Backward(dy, dq[2], dq[3], dy, q[2])
+		m.norm[i].Running(dq[4], dq[5], share)
+	}
+}
