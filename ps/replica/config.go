@@ -1,0 +1,126 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Member is one voter of a group.
+type Member struct {
+	// Node is its name, stable over restarts; raft knows it by this.
+	Node string
+	// Address is where it is reached now.
+	Address string
+}
+
+// Config describes one replica. The zero value of everything after Members is
+// the documented default.
+type Config struct {
+	// Dir holds log and snapshots of this replica and nothing else.
+	Dir string
+	// Group names the raft group on the wire; at most 255 bytes. Runs of a job
+	// must have different names, or an old replica could talk to a new one.
+	Group string
+	// Node and Address are this replica's own; Node is one of Members.
+	Node, Address string
+	Members       []Member
+	// Bootstrap allows to form the group from empty directories.
+	Bootstrap bool
+
+	// Heartbeat is how long a follower waits for the leader before it stands for
+	// election, and the election timeout (default 500 ms). The leader's lease is
+	// half of it.
+	Heartbeat time.Duration
+	// CommitTimeout is how long a leader waits for more entries before it tells
+	// followers of a commit (default 50 ms).
+	CommitTimeout time.Duration
+	// OutstandingBytes bounds what is proposed and not yet committed
+	// (default 8 MiB); proposals above it wait. OutstandingEntries likewise
+	// (default 256).
+	OutstandingBytes   int64
+	OutstandingEntries int64
+	// TrailingEntries stay in the log behind a snapshot. It must be greater than
+	// OutstandingEntries (default twice that), or a former leader with a stale
+	// tail restores snapshots for ever (hashicorp/raft #697).
+	TrailingEntries uint64
+	// SnapshotBytes of commands are applied between two snapshots (default
+	// 128 MiB), or as many as the last snapshot was large, if that is more: then
+	// snapshots cost no more than the log itself.
+	SnapshotBytes int64
+	// SegmentBytes is the size of a log file (default 16 MiB).
+	SegmentBytes int
+	// CachedEntries of the log are kept in memory for slow followers (default 64).
+	CachedEntries int
+	// DiskTimeout is the longest a write to the log may take (default 5 s).
+	DiskTimeout time.Duration
+	// RestoresMax is how many snapshots may be restored without one entry applied
+	// in between before the node counts as stuck (default 5).
+	RestoresMax int
+
+	// Logger gets what matters; default: nothing is logged.
+	Logger *slog.Logger
+	// Metrics counts; default: unregistered.
+	Metrics *Metrics
+	// OnFatal is told, once, why the process must end (ErrDiskStalled).
+	OnFatal func(error)
+	// OnChange is called after leadership or Err changed. It must not block.
+	OnChange func()
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Heartbeat, 500*time.Millisecond)
+	setDefault(&c.CommitTimeout, 50*time.Millisecond)
+	setDefault(&c.OutstandingBytes, 8<<20)
+	setDefault(&c.OutstandingEntries, 256)
+	setDefault(&c.TrailingEntries, uint64(2*c.OutstandingEntries))
+	setDefault(&c.SnapshotBytes, 128<<20)
+	setDefault(&c.SegmentBytes, 16<<20)
+	setDefault(&c.CachedEntries, 64)
+	setDefault(&c.DiskTimeout, 5*time.Second)
+	setDefault(&c.RestoresMax, 5)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	if c.OnFatal == nil {
+		c.OnFatal = func(error) {}
+	}
+	if c.OnChange == nil {
+		c.OnChange = func() {}
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports all faults of the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Dir == "" {
+		errs = append(errs, errors.New("Dir is empty"))
+	}
+	if c.Group == "" || len(c.Group) > 255 {
+		errs = append(errs, fmt.Errorf("Group %q must have 1 to 255 bytes", c.Group))
+	}
+	own, seen := false, map[string]bool{}
+	for _, m := range c.Members {
+		if m.Node == "" || m.Address == "" || seen[m.Node] {
+			errs = append(errs, fmt.Errorf("Members has %q at %q twice or without name or address", m.Node, m.Address))
+		}
+		seen[m.Node] = true
+		own = own || m.Node == c.Node
+	}
+	if !own {
+		errs = append(errs, fmt.Errorf("Node %q is not one of Members", c.Node))
+	}
+	return errors.Join(errs...)
+}

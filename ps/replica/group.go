@@ -1,0 +1,397 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/fathom-train/fathom/ps/fsm"
+)
+
+// Names inside a replica's directory.
+const (
+	walFolder = "wal"
+	tailName  = "wal-tail"
+)
+
+// transportTimeout bounds one raft message; snapshotRate is the slowest
+// transfer of a snapshot that is not given up, in bytes per transportTimeout.
+const (
+	transportTimeout = 10 * time.Second
+	snapshotRate     = 64 << 20
+)
+
+// shutdownTimeout bounds how long Close waits for raft.
+const shutdownTimeout = 10 * time.Second
+
+// Group is one replica of one shard.
+type Group struct {
+	cfg     Config
+	raft    *raft.Raft
+	trans   raft.Transport
+	store   *store
+	snaps   *snapshots
+	state   *fsm.State
+	adapter *adapter
+
+	// bytes and entries admit proposals.
+	bytes, entries *semaphore.Weighted
+
+	// peers maps a node to its present address.
+	peersMu sync.RWMutex
+	peers   map[raft.ServerID]raft.ServerAddress
+
+	failure atomic.Pointer[error]
+	// life ends with the first failure, of which Close is one.
+	life      context.Context
+	end       context.CancelFunc
+	failOnce  sync.Once
+	closing   chan struct{} // closed when Close begins
+	closeOnce sync.Once
+	closeErr  error
+
+	// inUse is held for reading while the state is read, for writing when its
+	// memory is given back. gone says that it was.
+	inUse sync.RWMutex
+	gone  bool
+
+	wake     chan struct{} // to the watcher, capacity 1
+	notify   chan bool     // raft's leadership changes
+	observer *raft.Observer
+	observed chan raft.Observation
+	watchers sync.WaitGroup
+	leads    atomic.Bool
+}
+
+// HasData reports whether a replica's directory holds a log or a snapshot.
+func HasData(dir string) bool {
+	if info, err := os.Stat(filepath.Join(dir, tailName)); err == nil && info.Size() > 0 {
+		return true
+	}
+	found, _ := filepath.Glob(filepath.Join(dir, snapshotsFolder, "*", "meta.json"))
+	return len(found) > 0
+}
+
+// Open starts a replica on the mux. It checks everything on disk before raft
+// sees it: the error then wraps ErrDamaged and names the file. An empty
+// directory without cfg.Bootstrap is ErrNoData.
+func Open(cfg Config, mux *Mux) (*Group, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
+	}
+	if !cfg.Bootstrap && !HasData(cfg.Dir) {
+		return nil, fmt.Errorf("open group %s: %s is empty: %w", cfg.Group, cfg.Dir, ErrNoData)
+	}
+	w, err := openWAL(filepath.Join(cfg.Dir, walFolder), cfg.SegmentBytes, raftLogger(cfg.Logger))
+	if err != nil {
+		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
+	}
+	g := newGroup(cfg)
+	stream, err := mux.Group(cfg.Group, cfg.Address)
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	net := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream, MaxPool: 3, Timeout: transportTimeout,
+		ServerAddressProvider: g, Logger: raftLogger(cfg.Logger),
+	})
+	net.TimeoutScale = snapshotRate
+	if err := g.start(w, transport{net}); err != nil {
+		net.Close()
+		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
+	}
+	return g, nil
+}
+
+func newGroup(cfg Config) *Group {
+	g := &Group{
+		cfg:     cfg,
+		state:   fsm.New(),
+		bytes:   semaphore.NewWeighted(cfg.OutstandingBytes),
+		entries: semaphore.NewWeighted(cfg.OutstandingEntries),
+		closing: make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+		// Raft's main loop blocks on this one; the watcher always reads it.
+		notify:   make(chan bool, 8),
+		observed: make(chan raft.Observation, 64),
+	}
+	g.life, g.end = context.WithCancel(context.Background())
+	g.adapter = &adapter{
+		state: g.state, metrics: cfg.Metrics,
+		onApplied: g.poke, onRestored: g.poke,
+		onSnapshot: func(n int64) { g.snaps.size.Store(n) },
+	}
+	g.SetMembers(cfg.Members)
+	return g
+}
+
+// start checks the disk and starts raft. It owns d, also when it fails.
+func (g *Group) start(d disk, trans raft.Transport) (err error) {
+	g.trans = trans
+	if g.store, err = newStore(d, filepath.Join(g.cfg.Dir, walFolder), filepath.Join(g.cfg.Dir, tailName), g.fail); err != nil {
+		return errors.Join(err, d.Close())
+	}
+	defer func() {
+		if err != nil {
+			if errors.Is(err, ErrDamaged) {
+				g.cfg.Metrics.CRCErrors.Inc()
+			}
+			err = errors.Join(err, g.store.Close())
+			g.state.Close()
+		}
+	}()
+	if g.snaps, err = openSnapshots(g.cfg.Dir, raftLogger(g.cfg.Logger), g.fail); err != nil {
+		return err
+	}
+	first, last, err := g.store.verify()
+	if err != nil {
+		return err
+	}
+	if err := g.snaps.check(first, last, g.cfg.Members, func(err error) {
+		g.cfg.Logger.Error("damaged snapshot", "group", g.cfg.Group, "error", err)
+	}); err != nil {
+		return err
+	}
+	if err := g.dropStaleLog(first, last); err != nil {
+		return err
+	}
+	conf := g.raftConfig()
+	logs, err := raft.NewLogCache(g.cfg.CachedEntries, g.store)
+	if err != nil {
+		return fmt.Errorf("cache log: %w", err)
+	}
+	if err := g.form(conf, logs); err != nil {
+		return err
+	}
+	if g.raft, err = newRaft(conf, g.adapter, logs, g.store, g.snaps, trans); err != nil {
+		return err
+	}
+	g.store.serving.Store(true)
+	g.snaps.serving.Store(true)
+	g.watch()
+	return nil
+}
+
+// dropStaleLog finishes what a crash in the middle of installing a snapshot
+// left over: a log that ends before the snapshot, or contradicts it. The log
+// accepts no gaps, so the replica could never append again.
+func (g *Group) dropStaleLog(first, last uint64) error {
+	base := g.snaps.newest
+	if last == 0 || base.Index == 0 || base.Index < first {
+		return nil
+	}
+	if last >= base.Index {
+		var l raft.Log
+		if err := g.store.GetLog(base.Index, &l); err != nil {
+			return err
+		}
+		if l.Term == base.Term {
+			return nil
+		}
+	}
+	return g.store.DeleteRange(first, last)
+}
+
+// form writes the first entry of a new group's log, the same on every member.
+func (g *Group) form(conf *raft.Config, logs raft.LogStore) error {
+	exists, err := raft.HasExistingState(logs, g.store, g.snaps)
+	if err != nil {
+		return fmt.Errorf("look for data in %s: %w", g.cfg.Dir, err)
+	}
+	if exists {
+		return nil
+	}
+	if !g.cfg.Bootstrap {
+		return fmt.Errorf("%s is empty: %w", g.cfg.Dir, ErrNoData)
+	}
+	var voters raft.Configuration
+	for _, m := range g.cfg.Members {
+		voters.Servers = append(voters.Servers, raft.Server{
+			Suffrage: raft.Voter, ID: raft.ServerID(m.Node), Address: raft.ServerAddress(m.Address),
+		})
+	}
+	if err := raft.BootstrapCluster(conf, logs, g.store, g.snaps, g.trans, voters); err != nil {
+		return fmt.Errorf("form group: %w", err)
+	}
+	return nil
+}
+
+func (g *Group) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(g.cfg.Node)
+	c.HeartbeatTimeout, c.ElectionTimeout = g.cfg.Heartbeat, g.cfg.Heartbeat
+	c.LeaderLeaseTimeout = g.cfg.Heartbeat / 2
+	c.CommitTimeout = g.cfg.CommitTimeout
+	// Counted in entries of up to 256 KiB, whatever their size.
+	c.MaxAppendEntries = 16
+	// The commands of one push then share a sync of the log. Propose bounds what
+	// is outstanding and waits by its context, so that raft's timeout of the
+	// queue, which does not work with this, is not needed.
+	c.BatchApplyCh = true
+	c.TrailingLogs = g.cfg.TrailingEntries
+	// Snapshots are taken by bytes (watch.go), never by raft's own count.
+	c.SnapshotThreshold = math.MaxUint64
+	c.SnapshotInterval = 24 * time.Hour
+	c.NotifyCh = g.notify
+	c.NoLegacyTelemetry = true
+	c.Logger = raftLogger(g.cfg.Logger.With("group", g.cfg.Group))
+	return c
+}
+
+// newRaft is raft.NewRaft with its panics on a damaged disk turned into errors;
+// the checks before should have found them all.
+func newRaft(conf *raft.Config, f raft.FSM, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) (r *raft.Raft, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("start raft: %v: %w", p, ErrDamaged)
+		}
+	}()
+	if r, err = raft.NewRaft(conf, f, logs, stable, snaps, trans); err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	return r, nil
+}
+
+// SetMembers tells where the members are reached now; who is a member does not
+// change by it.
+func (g *Group) SetMembers(members []Member) {
+	peers := make(map[raft.ServerID]raft.ServerAddress, len(members))
+	for _, m := range members {
+		peers[raft.ServerID(m.Node)] = raft.ServerAddress(m.Address)
+	}
+	g.peersMu.Lock()
+	g.peers = peers
+	g.peersMu.Unlock()
+}
+
+// ServerAddr is called by raft's transport.
+func (g *Group) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	g.peersMu.RLock()
+	defer g.peersMu.RUnlock()
+	if a, ok := g.peers[id]; ok {
+		return a, nil
+	}
+	return "", fmt.Errorf("address of node %s is not known", id)
+}
+
+// Leader returns the node that leads as far as this replica knows, empty when
+// none, and whether it is this one.
+func (g *Group) Leader() (node string, isLeader bool) {
+	if g.Err() != nil {
+		return "", false
+	}
+	_, id := g.raft.LeaderWithID()
+	return string(id), g.raft.State() == raft.Leader
+}
+
+// AppliedIndex returns the index of the last entry applied.
+func (g *Group) AppliedIndex() uint64 { return g.raft.AppliedIndex() }
+
+// State returns the state machine. It must not be used after Close; Inspect
+// is the safe way.
+func (g *Group) State() *fsm.State { return g.state }
+
+// Inspect calls f with the state machine unless the group is closed.
+func (g *Group) Inspect(f func(*fsm.State)) bool {
+	g.inUse.RLock()
+	defer g.inUse.RUnlock()
+	if g.gone {
+		return false
+	}
+	f(g.state)
+	return true
+}
+
+// Err returns why this replica is out of service, or nil. It wraps ErrDamaged,
+// ErrRestart, ErrClosed or the error of the disk.
+func (g *Group) Err() error {
+	if p := g.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// fail takes the replica out of service. It may be called from raft's own
+// goroutines, so raft is shut down by another.
+func (g *Group) fail(err error) {
+	first := false
+	g.failOnce.Do(func() {
+		first = true
+		g.failure.Store(&err)
+		g.end()
+	})
+	if !first {
+		return
+	}
+	if errors.Is(err, ErrDamaged) {
+		g.cfg.Metrics.CRCErrors.Inc()
+	}
+	if !errors.Is(err, ErrClosed) {
+		g.cfg.Logger.Error("replica leaves service", "group", g.cfg.Group, "error", err)
+		go func() { // Close waits for what it starts
+			g.raft.Shutdown()
+			closeTransport(g.trans)
+		}()
+	}
+	g.cfg.OnChange()
+}
+
+// Close stops the replica; its data stays on disk.
+func (g *Group) Close() error {
+	g.closeOnce.Do(func() { g.closeErr = g.close() })
+	return g.closeErr
+}
+
+func (g *Group) close() error {
+	close(g.closing)
+	// A leader with a quorum finishes what it has accepted within milliseconds.
+	g.drain(time.Second)
+	g.fail(fmt.Errorf("group %s: %w", g.cfg.Group, ErrClosed))
+	done := make(chan error, 1)
+	go func() { done <- g.raft.Shutdown().Error() }()
+	timeout := time.NewTimer(shutdownTimeout)
+	defer timeout.Stop()
+	var err error
+	select {
+	case err = <-done:
+	case <-timeout.C:
+		closeTransport(g.trans)
+		return fmt.Errorf("close group %s: raft does not stop, its disk may hang", g.cfg.Group)
+	}
+	closeTransport(g.trans)
+	g.watchers.Wait()
+	err = errors.Join(err, g.store.Close())
+	g.inUse.Lock()
+	g.gone = true
+	g.state.Close()
+	g.inUse.Unlock()
+	g.lead(false)
+	return err
+}
+
+// drain waits until nothing is outstanding, but not longer than limit. It
+// keeps the room it takes: nothing is proposed afterwards.
+func (g *Group) drain(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(g.life, limit)
+	defer cancel()
+	// An error is no harm: who still waits is told to send again.
+	_ = g.entries.Acquire(ctx, g.cfg.OutstandingEntries)
+}
+
+func closeTransport(t raft.Transport) {
+	if c, ok := t.(io.Closer); ok {
+		c.Close()
+	}
+}

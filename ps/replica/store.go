@@ -1,0 +1,275 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+)
+
+// disk is what a log lives on: raft-wal, or a stand-in of the tests.
+type disk interface {
+	raft.LogStore
+	raft.StableStore
+	io.Closer
+}
+
+// store is raft's view of the disk. It checks every entry that is read, keeps
+// the tail file, and knows how long an operation has been under way.
+type store struct {
+	disk
+	dir  string
+	tail *tailFile
+	// opened is the origin of started: durations since it are monotonic.
+	opened time.Time
+	// started is when each kind of operation began (ns since opened), 0 when idle.
+	started [opKinds]atomic.Int64
+	// serving is set once raft runs; from then on damage ends the goroutine
+	// that met it, after telling fail.
+	serving atomic.Bool
+	fail    func(error)
+}
+
+type opKind int
+
+const (
+	opAppend opKind = iota
+	opDelete
+	opStable
+	opKinds
+)
+
+func (k opKind) String() string { return [...]string{"append", "delete", "stable"}[k] }
+
+// openWAL opens the log in dir. The library panics on some damage.
+func openWAL(dir string, segmentBytes int, logger hclog.Logger) (w *wal.WAL, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(dir, "open log: %v", p)
+		}
+	}()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create log: %w", err)
+	}
+	w, err = wal.Open(dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	if errors.Is(err, wal.ErrCorrupt) {
+		return nil, damaged(dir, "open log: %w", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	}
+	return w, nil
+}
+
+// newStore wraps an open disk; tailPath is its tail file.
+func newStore(d disk, dir, tailPath string, fail func(error)) (*store, error) {
+	tail, err := openTail(tailPath)
+	if err != nil {
+		return nil, err
+	}
+	return &store{disk: d, dir: dir, tail: tail, opened: time.Now(), fail: fail}, nil
+}
+
+// verify reads the whole log: every checksum, the order of the terms, that
+// nothing synced is missing at its end.
+func (s *store) verify() (first, last uint64, err error) {
+	if first, err = s.disk.FirstIndex(); err != nil {
+		return 0, 0, fmt.Errorf("first index of log %s: %w", s.dir, err)
+	}
+	if last, err = s.disk.LastIndex(); err != nil {
+		return 0, 0, fmt.Errorf("last index of log %s: %w", s.dir, err)
+	}
+	known, err := readTail(s.tail.path)
+	if err != nil {
+		return 0, 0, err
+	}
+	if last < known {
+		return 0, 0, damaged(s.newestSegment(), "the log ends at entry %d, entry %d was written", last, known)
+	}
+	var term uint64
+	for i := first; i <= last && last > 0; i++ {
+		var l raft.Log
+		if err := s.disk.GetLog(i, &l); err != nil {
+			return 0, 0, damaged(s.segment(i), "entry %d: %w", i, err)
+		}
+		if l.Index != i || l.Term < term {
+			return 0, 0, damaged(s.segment(i), "entry %d of term %d stands where entry %d of term %d or later belongs", l.Index, l.Term, i, term)
+		}
+		term = l.Term
+	}
+	return first, last, nil
+}
+
+// segment names the file that holds an entry: the files' names carry the index
+// of their first entry. The directory, if it cannot be told.
+func (s *store) segment(index uint64) string {
+	found, best := s.dir, uint64(0)
+	files, _ := filepath.Glob(filepath.Join(s.dir, "*.wal"))
+	for _, f := range files {
+		var base, id uint64
+		if _, err := fmt.Sscanf(filepath.Base(f), "%020d-%016x.wal", &base, &id); err == nil && base <= index && base >= best {
+			found, best = f, base
+		}
+	}
+	return found
+}
+
+func (s *store) newestSegment() string { return s.segment(1<<64 - 1) }
+
+// IsMonotonic tells raft that the log has no gaps.
+func (s *store) IsMonotonic() bool {
+	m, ok := s.disk.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// GetLog reads one entry. Damage takes the replica out of service: the
+// goroutine of raft that asked ends here, running its deferred calls, because
+// raft's answer to an error would be a panic of the whole process, and other
+// groups must go on.
+func (s *store) GetLog(index uint64, l *raft.Log) error {
+	err := s.disk.GetLog(index, l)
+	if err == nil && l.Index != index {
+		err = fmt.Errorf("entry %d stands in its place: %w", l.Index, errChecksum)
+	}
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, wal.ErrClosed) {
+		return err
+	}
+	err = damaged(s.segment(index), "entry %d: %w", index, err)
+	if s.serving.Load() {
+		s.fail(err)
+		runtime.Goexit()
+	}
+	return err
+}
+
+// StoreLog appends one entry.
+func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs appends entries and returns when they are on disk.
+func (s *store) StoreLogs(logs []*raft.Log) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	defer s.begin(opAppend)()
+	if err := s.disk.StoreLogs(logs); err != nil {
+		return s.refuse(fmt.Errorf("append to log %s: %w", s.dir, err))
+	}
+	if err := s.tail.set(logs[len(logs)-1].Index, false); err != nil {
+		return s.refuse(err)
+	}
+	return nil
+}
+
+// DeleteRange cuts the log at either end.
+func (s *store) DeleteRange(lo, hi uint64) error {
+	defer s.begin(opDelete)()
+	last, err := s.disk.LastIndex()
+	if err != nil {
+		return fmt.Errorf("last index of log %s: %w", s.dir, err)
+	}
+	if hi >= last {
+		first, err := s.disk.FirstIndex()
+		if err != nil {
+			return fmt.Errorf("first index of log %s: %w", s.dir, err)
+		}
+		keep := lo - 1
+		if lo <= first {
+			keep = 0
+		}
+		if err := s.tail.set(keep, true); err != nil {
+			return s.refuse(err)
+		}
+	}
+	if err := s.disk.DeleteRange(lo, hi); err != nil {
+		return s.refuse(fmt.Errorf("cut log %s: %w", s.dir, err))
+	}
+	return nil
+}
+
+// refuse takes the replica out of service after a failed write: what is on
+// disk is not known any more, and a failed sync must never be tried again.
+func (s *store) refuse(err error) error {
+	if s.serving.Load() && !errors.Is(err, wal.ErrClosed) {
+		s.fail(err)
+	}
+	return err
+}
+
+// Set stores a value with its checksum.
+func (s *store) Set(key, val []byte) error {
+	defer s.begin(opStable)()
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, val)
+	b := append(binary.LittleEndian.AppendUint32(nil, sum), val...)
+	if err := s.disk.Set(key, b); err != nil {
+		err = s.refuse(fmt.Errorf("store %s in %s: %w", key, s.dir, err))
+		if s.serving.Load() {
+			runtime.Goexit() // raft would panic: see GetLog
+		}
+		return err
+	}
+	return nil
+}
+
+// Get returns a value, or nil when there is none.
+func (s *store) Get(key []byte) ([]byte, error) {
+	b, err := s.disk.Get(key)
+	if err != nil && err.Error() == "not found" {
+		return nil, nil
+	}
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	if len(b) < 4 || crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, b[4:]) != binary.LittleEndian.Uint32(b) {
+		return nil, damaged(filepath.Join(s.dir, "wal-meta.db"), "value of %s: %w", key, errChecksum)
+	}
+	return b[4:], nil
+}
+
+// SetUint64 stores a number.
+func (s *store) SetUint64(key []byte, val uint64) error {
+	return s.Set(key, binary.LittleEndian.AppendUint64(nil, val))
+}
+
+// GetUint64 returns a number, 0 when there is none.
+func (s *store) GetUint64(key []byte) (uint64, error) {
+	b, err := s.Get(key)
+	if err != nil || len(b) == 0 {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, damaged(filepath.Join(s.dir, "wal-meta.db"), "value of %s has %d bytes", key, len(b))
+	}
+	return binary.LittleEndian.Uint64(b), nil
+}
+
+// Close closes log and tail file.
+func (s *store) Close() error { return errors.Join(s.disk.Close(), s.tail.close()) }
+
+func (s *store) begin(k opKind) (end func()) {
+	s.started[k].Store(int64(time.Since(s.opened)) + 1)
+	return func() { s.started[k].Store(0) }
+}
+
+// stalled returns the longest operation under way and its kind.
+func (s *store) stalled() (time.Duration, opKind) {
+	var longest time.Duration
+	var kind opKind
+	for k := range s.started {
+		if at := s.started[k].Load(); at != 0 {
+			if d := time.Since(s.opened) - time.Duration(at-1); d > longest {
+				longest, kind = d, opKind(k)
+			}
+		}
+	}
+	return longest, kind
+}
