@@ -28,4 +28,4 @@ func reluVector(dst, x *float32, n int)
 func reluGradVector(dx, dy, y *float32, n int)
 
 //go:noescape
-func momentsVector(u, w, m, v, g *float32, n int, c *Moments)
+func momentsVector(u, w, m, v, grad *float32, n int, c *Moments)

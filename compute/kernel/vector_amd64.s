@@ -148,13 +148,13 @@ relugrad:
 	VZEROUPPER
 	RET
 
-// func momentsVector(u, w, m, v, g *float32, n int, c *Moments)
+// func momentsVector(u, w, m, v, grad *float32, n int, c *Moments)
 TEXT ·momentsVector(SB), NOSPLIT, $0-56
 	MOVQ u+0(FP), DI
 	MOVQ w+8(FP), SI
 	MOVQ m+16(FP), R8
 	MOVQ v+24(FP), R9
-	MOVQ g+32(FP), R10
+	MOVQ grad+32(FP), R10
 	MOVQ n+40(FP), CX
 	MOVQ c+48(FP), AX
 	VBROADCASTSS 0(AX), Y7   // beta1

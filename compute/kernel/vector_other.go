@@ -12,6 +12,6 @@ func addVector(dst, x *float32, n int)                  { panic("kernel: BUG: no
 func mulVector(dst, x, y *float32, n int)               { panic("kernel: BUG: no vector code") }
 func reluVector(dst, x *float32, n int)                 { panic("kernel: BUG: no vector code") }
 func reluGradVector(dx, dy, y *float32, n int)          { panic("kernel: BUG: no vector code") }
-func momentsVector(u, w, m, v, g *float32, n int, c *Moments) {
+func momentsVector(u, w, m, v, grad *float32, n int, c *Moments) {
 	panic("kernel: BUG: no vector code")
 }

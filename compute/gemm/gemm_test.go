@@ -1,0 +1,145 @@
+package gemm
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/fathom-train/fathom/compute/kernel"
+)
+
+const guard = float32(-12345.5)
+
+// matrix returns a stored matrix of r rows and stride ld, guarded between rows.
+func matrix(rng *rand.Rand, r, c, ld int) []float32 {
+	x := make([]float32, r*ld)
+	for i := range x {
+		x[i] = guard
+		if i%ld < c {
+			x[i] = float32(rng.NormFloat64())
+		}
+	}
+	return x
+}
+
+// reference is the definition: one chain of fused multiply-adds per element.
+func reference(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, accumulate bool) {
+	for i := range m {
+		for j := range n {
+			acc := float32(0)
+			if accumulate {
+				acc = c[i*ldc+j]
+			}
+			for p := range k {
+				x, y := 0, 0
+				if x = i*lda + p; transA {
+					x = p*lda + i
+				}
+				if y = p*ldb + j; transB {
+					y = j*ldb + p
+				}
+				acc = kernel.FMA(a[x], b[y], acc)
+			}
+			c[i*ldc+j] = acc
+		}
+	}
+}
+
+func TestGemmHasTheBitsOfTheDefinitionOnEveryPath(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	shapes := [][3]int{{1, 1, 1}, {6, 16, 4}, {7, 17, 5}, {5, 15, 3}, {1, 40, 300}, {40, 1, 300}, {13, 33, 257}, {121, 31, 70}, {130, 20, 600}, {3, 1030, 9}, {6, 16, 0}}
+	for range 20 {
+		shapes = append(shapes, [3]int{1 + rng.IntN(40), 1 + rng.IntN(60), 1 + rng.IntN(300)})
+	}
+	for _, s := range shapes {
+		m, n, k := s[0], s[1], s[2]
+		for flags := range 8 {
+			transA, transB, acc := flags&1 != 0, flags&2 != 0, flags&4 != 0
+			ar, ac, br, bc := m, k, k, n
+			if transA {
+				ar, ac = ac, ar
+			}
+			if transB {
+				br, bc = bc, br
+			}
+			lda, ldb, ldc := max(1, ac)+rng.IntN(3), max(1, bc)+rng.IntN(3), n+rng.IntN(3)
+			a, b, c := matrix(rng, ar, ac, lda), matrix(rng, br, bc, ldb), matrix(rng, m, n, ldc)
+			want := append([]float32(nil), c...)
+			reference(transA, transB, m, n, k, a, lda, b, ldb, want, ldc, acc)
+			for _, path := range kernel.Paths() {
+				for _, workers := range []int{1, 3} {
+					got := append([]float32(nil), c...)
+					restore, err := kernel.SetPath(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if workers == 1 {
+						Gemm(transA, transB, m, n, k, a, lda, b, ldb, got, ldc, acc)
+					} else if k > 0 {
+						parallel(workers, m, n, k, view("A", transA, m, k, a, lda), view("B", transB, k, n, b, ldb), got, ldc, acc)
+					} else {
+						copy(got, want)
+					}
+					restore()
+					for i := range got {
+						if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+							t.Fatalf("%s, %d goroutines, m=%d n=%d k=%d transA=%v transB=%v accumulate=%v: element %d is %v, want %v",
+								path, workers, m, n, k, transA, transB, acc, i, got[i], want[i])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestGemmRejectsShortSlices(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a short B was accepted")
+		}
+	}()
+	Gemm(false, false, 2, 3, 4, make([]float32, 8), 4, make([]float32, 11), 3, make([]float32, 6), 3, false)
+}
+
+func TestGemmDoesNotAllocateOnceWarm(t *testing.T) {
+	a, b, c := make([]float32, 64*64), make([]float32, 64*64), make([]float32, 64*64)
+	if n := testing.AllocsPerRun(20, func() { Gemm(false, false, 64, 64, 64, a, 64, b, 64, c, 64, false) }); n > 0 {
+		t.Errorf("%v allocations per call, want 0", n)
+	}
+}
+
+func BenchmarkGemm(b *testing.B) {
+	for _, s := range []struct {
+		name           string
+		transA, transB bool
+		m, n, k        int
+	}{
+		{"forward", false, true, 4096, 400, 624}, {"forward", false, true, 4096, 400, 160}, {"forward", false, true, 4096, 400, 400},
+		{"forward", false, true, 1024, 400, 400}, {"dX", false, false, 4096, 400, 400}, {"dW", true, false, 400, 400, 4096},
+		{"head", false, true, 4096, 1, 400},
+	} {
+		for _, path := range kernel.Paths()[:min(2, len(kernel.Paths()))] {
+			b.Run(fmt.Sprintf("%s/%dx%dx%d/%s", s.name, s.m, s.k, s.n, path), func(b *testing.B) {
+				restore, err := kernel.SetPath(path)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer restore()
+				lda, ldb := s.k, s.n
+				if s.transA {
+					lda = s.m
+				}
+				if s.transB {
+					ldb = s.k
+				}
+				x, y, z := make([]float32, s.m*s.k), make([]float32, s.k*s.n), make([]float32, s.m*s.n)
+				for b.Loop() {
+					Gemm(s.transA, s.transB, s.m, s.n, s.k, x, lda, y, ldb, z, s.n, false)
+				}
+				b.ReportMetric(2*float64(s.m)*float64(s.n)*float64(s.k)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
+	}
+}
