@@ -1,0 +1,154 @@
+package job
+
+import (
+	"math"
+
+	"github.com/fathom-train/fathom/compute/model"
+)
+
+// rule says what a field of the job means and accepts. The validation, the
+// JSON Schema and docs/job.md are all made from it.
+type rule struct {
+	doc string
+	// min and max bound a number when ranged is set.
+	ranged   bool
+	min, max float64
+	// oneOf lists the accepted strings.
+	oneOf []string
+	// required fields have no default and must be given.
+	required bool
+	// def describes a default that is not one plain value.
+	def string
+}
+
+func (r rule) in(lo, hi float64) rule {
+	r.ranged, r.min, r.max = true, lo, hi
+	return r
+}
+
+func (r rule) of(values ...string) rule {
+	r.oneOf = values
+	return r
+}
+
+func (r rule) mustBeGiven() rule {
+	r.required = true
+	return r
+}
+
+func (r rule) byDefault(text string) rule {
+	r.def = text
+	return r
+}
+
+func means(doc string) rule { return rule{doc: doc} }
+
+const (
+	rowsMax   = 1 << 40
+	fieldsMax = model.FieldsMax
+)
+
+// rules has one entry for every field of the job, by pattern; a test compares
+// it with the types. Ranges of the model, the optimizers and the initial
+// distribution are checked by their own packages.
+var rules = merge(jobRules, dataRules, trainRules,
+	optimizerRules("spec.train.optimizer"), optimizerRules("spec.train.dense_optimizer"))
+
+func merge(parts ...map[string]rule) map[string]rule {
+	all := map[string]rule{}
+	for _, part := range parts {
+		for path, r := range part {
+			all[path] = r
+		}
+	}
+	return all
+}
+
+var jobRules = map[string]rule{
+	"apiVersion":    means("Version of this format.").of(APIVersion).mustBeGiven(),
+	"kind":          means("Kind of this object.").of(Kind).mustBeGiven(),
+	"metadata":      means("What identifies the job.").mustBeGiven(),
+	"metadata.name": means("Name of the job: lower-case letters, digits and '-', at most 63, no '-' at either end.").mustBeGiven(),
+	"spec":          means("What to train, on what, and how.").mustBeGiven(),
+
+	"spec.model":               means("The model. An option that a model does not have must be left out."),
+	"spec.model.name":          means("Which model.").of(model.Names()...),
+	"spec.model.embedding_dim": means("Width of the embedding vector of one key (fm, deepfm).").in(0, model.EmbeddingDimMax),
+	"spec.model.hidden":        means("Widths of the hidden layers, first to last (deepfm)."),
+	"spec.model.dropout":       means("Probability that a hidden unit is dropped in training, in [0, 1) (deepfm).").in(0, 1),
+	"spec.model.batch_norm":    means("Normalise every hidden layer before its activation, by the statistics of the lane (deepfm)."),
+
+	"spec.cluster":          means("Sizes of the cluster. The trained model does not depend on them."),
+	"spec.cluster.workers":  means("Worker processes.").in(1, 1024),
+	"spec.cluster.ps":       means("Parameter server processes.").in(1, 1024),
+	"spec.cluster.replicas": means("Copies of every shard, on different servers: 1, 3 or 5. With 3, any one server may be lost.").in(1, 5).byDefault("3, or 1 when ps is below 3"),
+	"spec.cluster.shards":   means("Parts the parameters are cut into; each is one replicated group.").in(1, 1024),
+}
+
+var dataRules = map[string]rule{
+	"spec.data":                     means("Where the samples are and how to read them.").mustBeGiven(),
+	"spec.data.root":                means("Directory that relative file names are relative to. A relative root in the file is relative to the job file; one given with --set is relative to the current directory.").byDefault("the job file's directory"),
+	"spec.data.format":              means("Format of the samples.").of(FormatCSV, FormatTSV, FormatLibSVM, FormatLibFFM, FormatParquet, FormatArrow, FormatSynthetic).mustBeGiven(),
+	"spec.data.train":               means("Files or globs of the training split; the matches of a glob are taken in the order of their names. Not for format synthetic."),
+	"spec.data.valid":               means("Files or globs of the validation split."),
+	"spec.data.test":                means("Files or globs of the test split."),
+	"spec.data.header":              means("Whether csv and tsv files start with a line of column names. Without one the columns are named \"0\", \"1\", ...").byDefault("true for csv and tsv"),
+	"spec.data.delimiter":           means("The byte between two columns of csv and tsv files.").byDefault("a comma for csv, a tab for tsv"),
+	"spec.data.label":               means("Column of the 0/1 label of csv, tsv, parquet and arrow files; libsvm and libffm have it in front of the line.").byDefault("label"),
+	"spec.data.fields":              means("The fields of the model, in order.").byDefault("for format synthetic all generated fields: i1, i2, ... (numeric, bucket), then c1, c2, ..."),
+	"spec.data.max_bad_records":     means("How many malformed records may be skipped before the job fails.").in(0, rowsMax),
+	"spec.data.shuffle_window_rows": means("How many rows are permuted together.").in(1, 1<<30),
+	"spec.data.cache_bytes":         means("Bound of the decoded records that a worker keeps in memory.").in(1<<20, 1<<50),
+
+	"spec.data.fields[]":            means("One field: a column turned into keys of the embedding table."),
+	"spec.data.fields[].name":       means("Name of the field; part of its keys.").mustBeGiven(),
+	"spec.data.fields[].column":     means("The column read. libffm: the number of the libffm field; libsvm: an index, a range lo-hi of indices, or * for all.").byDefault("the field's name"),
+	"spec.data.fields[].type":       means("What the column holds.").of("categorical", "numeric"),
+	"spec.data.fields[].transform":  means("Of a numeric field: none (the value scales the field's one row), log (the same with sign(x)*ln(1+|x|)), bucket (categorical: floor(ln(x)^2) for x > 2, else floor(x)).").of("", "none", "log", "bucket").byDefault("none, of a numeric field"),
+	"spec.data.fields[].separator":  means("Splits a categorical column into several values.").byDefault("one value per column"),
+	"spec.data.fields[].pooling":    means("How the rows of several values become one.").of("", "mean", "sum").byDefault("mean, of a categorical field"),
+	"spec.data.fields[].max_values": means("Most values of one sample; more are cut off.").in(0, 65535).byDefault("64, of a categorical field"),
+	"spec.data.fields[].share":      means("Name of the field whose rows this one uses too.").byDefault("rows of its own"),
+
+	"spec.data.synthetic":             means("The generated data of format synthetic: Criteo-shaped fields and labels drawn from a hidden model.").byDefault("none"),
+	"spec.data.synthetic.train_rows":  means("Rows of the training split.").in(1, rowsMax).mustBeGiven(),
+	"spec.data.synthetic.valid_rows":  means("Rows of the validation split.").in(0, rowsMax),
+	"spec.data.synthetic.test_rows":   means("Rows of the test split.").in(0, rowsMax),
+	"spec.data.synthetic.numeric":     means("Numeric fields.").in(0, fieldsMax).byDefault("13, when categorical is 0 too"),
+	"spec.data.synthetic.categorical": means("Categorical fields.").in(0, fieldsMax).byDefault("26, when numeric is 0 too"),
+	"spec.data.synthetic.vocabulary":  means("Different ids of the largest field.").in(2, 1<<40),
+	"spec.data.synthetic.zipf":        means("Exponent of the frequencies of the ids.").in(0.1, 10),
+	"spec.data.synthetic.teacher_dim": means("Largest embedding width of the hidden model.").in(1, 256),
+	"spec.data.synthetic.seed":        means("Seed of the generator."),
+}
+
+var trainRules = map[string]rule{
+	"spec.train":                      means("How to train."),
+	"spec.train.epochs":               means("Passes over the training split.").in(1, 10000),
+	"spec.train.batch_size":           means("Samples of one global step, whatever the number of workers.").in(1, 1<<20),
+	"spec.train.lanes":                means("Parts every global batch is cut into; the unit of work of a worker. Part of the result: it fixes the order of every sum.").in(1, 256),
+	"spec.train.seed":                 means("Seed of the order of the samples, the first values and dropout."),
+	"spec.train.mode":                 means("sync: every step waits for all of its lanes; the result is the same to the last bit however the job runs.").of("sync"),
+	"spec.train.optimizer":            means("Optimizer of the embedding rows."),
+	"spec.train.dense_optimizer":      means("Optimizer of the tensors of the network.").byDefault("that of the rows"),
+	"spec.train.embedding_init":       means("Distribution of the first values of the embedding rows.").byDefault("normal, scale 0.01"),
+	"spec.train.embedding_init.kind":  means("normal (mean 0, standard deviation scale), uniform (in [-scale, scale)) or constant (scale itself).").of("", "normal", "uniform", "constant"),
+	"spec.train.embedding_init.scale": means("Scale of the distribution.").in(-math.MaxFloat32, math.MaxFloat32),
+}
+
+// optimizerRules documents the fields of one optim.Config.
+func optimizerRules(path string) map[string]rule {
+	number := func(doc string) rule { return means(doc) }
+	return map[string]rule{
+		path + ".name":          means("lamb, adam or sgd.").of("lamb", "adam", "sgd"),
+		path + ".learning_rate": number("Size of one update."),
+		path + ".beta1":         number("Decay of the mean of the gradients (lamb, adam)."),
+		path + ".beta2":         number("Decay of the mean of their squares (lamb, adam)."),
+		path + ".epsilon":       number("Added to the root of the mean of squares (lamb, adam)."),
+		path + ".weight_decay":  number("Share of the weight added to its update."),
+		path + ".trust_floor":   number("Least norm of the weights in the trust ratio (lamb); keeps small rows moving."),
+		path + ".trust_min":     number("Least trust ratio (lamb)."),
+		path + ".trust_max":     number("Largest trust ratio (lamb); 0 is none."),
+		path + ".momentum":      number("Momentum (sgd)."),
+	}
+}

@@ -1,0 +1,206 @@
+package job
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Validate reports everything that is wrong with a job whose defaults are
+// filled in; the error is a *Faults.
+func (j *Job) Validate() error {
+	var c checker
+	c.ranges(j)
+	c.name(j.Metadata.Name)
+	c.data(&j.Spec.Data)
+	c.synthetic(&j.Spec.Data)
+	c.fields(&j.Spec.Data)
+	c.train(&j.Spec.Train)
+	c.cluster(&j.Spec.Cluster)
+	c.parts(j)
+	if len(c.faults) == 0 {
+		// Sizes that only the whole model has, like that of the first layer.
+		if _, err := j.model(); err != nil {
+			c.nested("spec.model", reflect.TypeOf(j.Spec.Model), err)
+		}
+	}
+	if len(c.faults) > 0 {
+		return &Faults{List: c.faults}
+	}
+	return nil
+}
+
+// checker collects faults by path.
+type checker struct{ faults []Fault }
+
+func (c *checker) fault(path, format string, args ...any) {
+	c.faults = append(c.faults, Fault{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// ranges checks every value by its rule.
+func (c *checker) ranges(j *Job) {
+	walkValues(reflect.ValueOf(j).Elem(), "", func(path string, v reflect.Value) {
+		r := rules[pattern(path)]
+		if len(r.oneOf) > 0 && !slices.Contains(r.oneOf, v.String()) {
+			c.fault(path, "%s", notOneOf(v.String(), r.oneOf))
+		}
+		if !r.ranged {
+			return
+		}
+		var x float64
+		switch v.Kind() {
+		case reflect.Float32, reflect.Float64:
+			x = v.Float()
+		default:
+			x = float64(v.Int())
+		}
+		if !(x >= r.min && x <= r.max) { // also refuses NaN
+			c.fault(path, "%v is not in [%v, %v]", v.Interface(), number(r.min), number(r.max))
+		}
+	})
+}
+
+// number formats a bound without an exponent as long as it is a whole number.
+func number(x float64) string {
+	if x == float64(int64(x)) {
+		return strconv.FormatInt(int64(x), 10)
+	}
+	return strconv.FormatFloat(x, 'g', -1, 64)
+}
+
+func notOneOf(value string, accepted []string) string {
+	accepted = slices.DeleteFunc(slices.Clone(accepted), func(s string) bool { return s == "" })
+	if value == "" {
+		return "is required: one of " + strings.Join(accepted, ", ")
+	}
+	if near, ok := nearest(value, accepted); ok && near != value {
+		return fmt.Sprintf("%q is not accepted, did you mean %s? (one of %s)", clip(value), near, strings.Join(accepted, ", "))
+	}
+	return fmt.Sprintf("%q is not accepted: one of %s", clip(value), strings.Join(accepted, ", "))
+}
+
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func (c *checker) name(name string) {
+	if !dnsLabel.MatchString(name) {
+		c.fault("metadata.name", "%q is not a name: lower-case letters, digits and '-' inside, at most 63", clip(name))
+	}
+}
+
+// filesMax bounds the file names and globs of a split.
+const filesMax = 1 << 16
+
+func (c *checker) data(d *Data) {
+	splits := []struct {
+		name  string
+		files []string
+	}{{"train", d.Train}, {"valid", d.Valid}, {"test", d.Test}}
+	for _, s := range splits {
+		path := "spec.data." + s.name
+		switch {
+		case d.Format == FormatSynthetic && len(s.files) > 0:
+			c.fault(path, "format synthetic reads no files: remove it, or change the format")
+		case len(s.files) > filesMax:
+			c.fault(path, "%d files, at most %d: use a glob", len(s.files), filesMax)
+		}
+		for i, f := range s.files {
+			if _, err := filepath.Match(f, ""); err != nil || f == "" {
+				c.fault(at(path, i), "%q is not a file name or glob", clip(f))
+			}
+		}
+	}
+	if d.Format != FormatSynthetic && len(d.Train) == 0 {
+		c.fault("spec.data.train", "is required: list the files to train on")
+	}
+	if text := d.Format == FormatCSV || d.Format == FormatTSV; !text {
+		if d.Header != nil {
+			c.fault("spec.data.header", "only csv and tsv files can have a header")
+		}
+		if d.Delimiter != "" {
+			c.fault("spec.data.delimiter", "only csv and tsv files have a delimiter")
+		}
+	} else if len(d.Delimiter) != 1 || strings.ContainsAny(d.Delimiter, "\"\r\n") {
+		c.fault("spec.data.delimiter", "%q is not one byte other than a quote or a line end", clip(d.Delimiter))
+	}
+	switch {
+	case d.hasColumns() && d.Label == "":
+		c.fault("spec.data.label", "is required: the column of the label")
+	case !d.hasColumns() && d.Label != "":
+		c.fault("spec.data.label", "format %s has no column of labels to name: remove it", d.Format)
+	}
+}
+
+func (c *checker) synthetic(d *Data) {
+	const path = "spec.data.synthetic"
+	switch {
+	case d.Format != FormatSynthetic:
+		if d.Synthetic != nil {
+			c.fault(path, "needs format: synthetic, not %s", d.Format)
+		}
+		return
+	case d.Synthetic == nil:
+		c.fault(path, "is required by format synthetic; it needs at least train_rows")
+		return
+	}
+	if s := d.Synthetic; s.Numeric+s.Categorical > fieldsMax {
+		c.fault(path, "%d fields, at most %d", s.Numeric+s.Categorical, fieldsMax)
+	}
+}
+
+func (c *checker) train(t *Train) {
+	if t.Lanes > t.BatchSize {
+		c.fault("spec.train.lanes", "%d lanes cannot share a batch of %d samples", t.Lanes, t.BatchSize)
+	}
+}
+
+func (c *checker) cluster(k *Cluster) {
+	switch {
+	case k.Replicas%2 == 0:
+		c.fault("spec.cluster.replicas", "%d: must be 1, 3 or 5; an even number survives no more than the odd one below", k.Replicas)
+	case k.Replicas > k.PS:
+		c.fault("spec.cluster.replicas", "%d replicas need as many servers, ps is %d", k.Replicas, k.PS)
+	}
+}
+
+// parts has the model, the optimizers and the distribution check themselves.
+func (c *checker) parts(j *Job) {
+	t := &j.Spec.Train
+	c.nested("spec.model", reflect.TypeOf(j.Spec.Model), j.Spec.Model.Validate())
+	c.nested("spec.train.optimizer", reflect.TypeOf(t.Optimizer), t.Optimizer.Validate())
+	if t.DenseOptimizer != nil && *t.DenseOptimizer != t.Optimizer {
+		c.nested("spec.train.dense_optimizer", reflect.TypeOf(t.Optimizer), t.DenseOptimizer.Validate())
+	}
+	c.nested("spec.train.embedding_init", reflect.TypeOf(t.EmbeddingInit), t.EmbeddingInit.Validate())
+}
+
+// nested turns another package's joined errors into faults of one path each.
+// Such an error names its field first, after the context it may have.
+func (c *checker) nested(path string, t reflect.Type, err error) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
+		for _, e := range joined.Unwrap() {
+			c.nested(path, t, e)
+		}
+		return
+	}
+	message := err.Error()
+	for _, m := range members(t) {
+		named := regexp.MustCompile(`(?:^|: )` + m.name + `(\[\d+\])?:? (.+)$`)
+		if found := named.FindStringSubmatch(message); found != nil {
+			path, message = join(path, m.name)+found[1], found[2]
+			break
+		}
+	}
+	for _, f := range c.faults {
+		if within(f.Path, path) {
+			return // its rule said it already
+		}
+	}
+	c.fault(path, "%s", message)
+}
