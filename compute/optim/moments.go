@@ -1,0 +1,139 @@
+package optim
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fathom-train/fathom/compute/kernel"
+)
+
+// moments is Adam (Kingma and Ba, 2015, Alg. 1, with weight decay as an L2 term
+// of the gradient) and LAMB (You et al., 2020, Alg. 2, with the bias correction
+// and epsilon of TensorFlow Addons). Slot 0 is the first moment m, slot 1 the
+// second moment v; both follow the direction u documented at kernel.Moments:
+//
+//	adam: w -= learning_rate * u
+//	lamb: w -= learning_rate * r * u,  r = max(|w|, trust_floor) / |u|
+//
+// r is clipped to [trust_min, trust_max]; it is 1 when either norm is 0. The
+// norms are over one layer, that is, one call.
+type moments struct {
+	c Config
+	// step is the last step's factors. Nearly all calls of a process are for
+	// the same step, and a miss only costs computing them anew.
+	step atomic.Pointer[stepFactors]
+	// directions holds *[]float32 for the layers too long for the stack.
+	directions sync.Pool
+}
+
+// stepFactors is what an update needs to know of its step.
+type stepFactors struct {
+	t uint64
+	kernel.Moments
+}
+
+// shortLayer is the longest layer whose direction is kept on the stack.
+const shortLayer = 64
+
+func newMoments(c Config) *moments {
+	o := &moments{c: c}
+	o.directions.New = func() any { return new([]float32) }
+	return o
+}
+
+// Slots is 2: the moments m and v.
+func (o *moments) Slots() int { return 2 }
+
+// Update implements Optimizer.
+func (o *moments) Update(w, slots, g []float32, t uint64) {
+	n := len(w)
+	checkLengths(n, 2, slots, g)
+	if n == 0 {
+		return
+	}
+	f := o.factors(t)
+	if n <= shortLayer {
+		var u [shortLayer]float32
+		o.apply(f, w, slots[:n], slots[n:], g, u[:n])
+		return
+	}
+	p := o.directions.Get().(*[]float32)
+	if cap(*p) < n {
+		*p = make([]float32, n)
+	}
+	o.apply(f, w, slots[:n], slots[n:], g, (*p)[:n])
+	o.directions.Put(p)
+}
+
+// apply is Update with room u for the direction.
+func (o *moments) apply(f *stepFactors, w, m, v, g, u []float32) {
+	f.Direction(u, w, m, v, g)
+	rate := o.c.LearningRate
+	if o.c.Name == LAMB {
+		rate *= o.trust(kernel.SumSquares(w), kernel.SumSquares(u))
+	}
+	kernel.Axpy(-rate, u, w)
+}
+
+// trust returns the trust ratio of a layer from the squares of its norms.
+func (o *moments) trust(weight2, direction2 float32) float32 {
+	weight := max(sqrt(weight2), o.c.TrustFloor)
+	direction := sqrt(direction2)
+	if !(weight > 0 && direction > 0) {
+		return 1
+	}
+	ratio := max(weight/direction, o.c.TrustMin)
+	if o.c.TrustMax > 0 {
+		ratio = min(ratio, o.c.TrustMax)
+	}
+	return ratio
+}
+
+// factors returns the factors of step t.
+func (o *moments) factors(t uint64) *stepFactors {
+	if f := o.step.Load(); f != nil && f.t == t {
+		return f
+	}
+	if t == 0 {
+		panic("compute/optim: BUG: update at step 0, steps are counted from 1")
+	}
+	f := &stepFactors{t: t}
+	f.Beta1, f.Rest1 = o.c.Beta1, float32(1-float64(o.c.Beta1))
+	f.Beta2, f.Rest2 = o.c.Beta2, float32(1-float64(o.c.Beta2))
+	f.Correct1 = float32(1 / (1 - power(float64(o.c.Beta1), t)))
+	f.Correct2 = float32(1 / (1 - power(float64(o.c.Beta2), t)))
+	f.Epsilon = o.c.Epsilon
+	if o.c.Name == LAMB {
+		f.Decay = o.c.WeightDecay
+	} else {
+		f.Coupled = o.c.WeightDecay
+	}
+	o.step.Store(f)
+	return f
+}
+
+// power returns base^n by repeated squaring: the same products in the same
+// order everywhere, which math.Pow does not promise.
+func power(base float64, n uint64) float64 {
+	result := 1.0
+	for ; n > 0; n >>= 1 {
+		if n&1 != 0 {
+			result = float64(result * base)
+		}
+		base = float64(base * base)
+	}
+	return result
+}
+
+// sqrt is the correctly rounded float32 square root.
+func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
+
+// checkLengths panics unless slots and g fit a layer of n weights.
+func checkLengths(n, perWeight int, slots, g []float32) {
+	if len(g) != n || len(slots) != perWeight*n {
+		panic(fmt.Sprintf("compute/optim: BUG: update of %d weights with %d slots and a gradient of %d, want %d slots",
+			n, len(slots), len(g), perWeight*n))
+	}
+}
