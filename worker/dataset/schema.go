@@ -1,0 +1,127 @@
+package dataset
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/shard"
+)
+
+// transform is what is done to a numeric value.
+type transform int
+
+const (
+	transformNone   transform = iota // the value scales the field's one row
+	transformLog                     // sign(x)*ln(1+|x|) scales the field's one row
+	transformBucket                  // the value becomes a category
+)
+
+const (
+	typeCategorical = "categorical"
+	typeNumeric     = "numeric"
+
+	maxValuesDefault = 64
+)
+
+// field is one field of the model, ready for encoding.
+type field struct {
+	name, column string
+	hash         shard.Hasher
+	numeric      bool
+	transform    transform
+	separator    string
+	sum          bool // pooling by sum, not mean
+	valuesMax    int
+	// col indexes schema.columns.
+	col int
+}
+
+// schema says which columns are read and what becomes of them. A record batch
+// has the label as column 0 and columns[c] as column 1+c.
+type schema struct {
+	label   string
+	fields  []field
+	columns []string
+}
+
+// newSchema checks the fields and reports all faults in them at once.
+func newSchema(d job.Data, fields []job.Field) (*schema, error) {
+	s := &schema{label: d.Label}
+	if s.label == "" {
+		s.label = "label"
+	}
+	if len(fields) == 0 {
+		return nil, &InputError{Msg: "data.fields is empty: list the fields of the model"}
+	}
+	named := d.Format != "libsvm" && d.Format != "libffm"
+	for i, jf := range fields {
+		f, err := newField(jf)
+		if err != nil {
+			return nil, fmt.Errorf("data.fields[%d]: %w", i, err)
+		}
+		if named && f.column == s.label {
+			return nil, fmt.Errorf("data.fields[%d]: %w", i, &InputError{
+				Msg: fmt.Sprintf("field %q reads the label column %q: the model would see the answer", f.name, s.label)})
+		}
+		f.col = slices.Index(s.columns, f.column)
+		if f.col < 0 {
+			f.col = len(s.columns)
+			s.columns = append(s.columns, f.column)
+		}
+		s.fields = append(s.fields, f)
+	}
+	return s, nil
+}
+
+// newField fills in the defaults of one field and refuses what it cannot do.
+func newField(j job.Field) (field, error) {
+	f := field{name: j.Name, column: j.Column, separator: j.Separator, valuesMax: j.MaxValues}
+	fail := func(format string, a ...any) (field, error) {
+		return f, &InputError{Msg: fmt.Sprintf("field %q: ", j.Name) + fmt.Sprintf(format, a...)}
+	}
+	if j.Name == "" {
+		return fail("it has no name")
+	}
+	if f.column == "" {
+		f.column = j.Name
+	}
+	if f.valuesMax <= 0 {
+		f.valuesMax = maxValuesDefault
+	}
+	share := j.Share
+	if share == "" {
+		share = j.Name
+	}
+	f.hash = shard.NewHasher(share)
+	switch j.Type {
+	case "", typeCategorical:
+	case typeNumeric:
+		f.numeric = true
+	default:
+		return fail("type %q is neither categorical nor numeric", j.Type)
+	}
+	switch j.Transform {
+	case "", "none":
+	case "log":
+		f.transform = transformLog
+	case "bucket":
+		f.transform = transformBucket
+	default:
+		return fail("transform %q is none of none, log, bucket", j.Transform)
+	}
+	switch j.Pooling {
+	case "", "mean":
+	case "sum":
+		f.sum = true
+	default:
+		return fail("pooling %q is neither mean nor sum", j.Pooling)
+	}
+	if f.numeric && f.separator != "" {
+		return fail("a numeric field cannot have a separator")
+	}
+	if !f.numeric && f.transform != transformNone {
+		return fail("a categorical field cannot have a transform")
+	}
+	return f, nil
+}
