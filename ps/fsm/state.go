@@ -1,41 +1,176 @@
 package fsm
 
 import (
-	"io"
+	"encoding/binary"
+	"math/bits"
+	"sync"
 
 	"github.com/fathom-train/fathom/ps/wire"
 )
 
-type State struct{}
+// State is the state machine of one shard. See the package comment for what
+// may run at the same time.
+type State struct {
+	// mu guards what follows, and of the model all that Lookup, View and Stats
+	// read. Only Apply and Restore write under it; as Apply has one caller at
+	// a time, it reads without it.
+	mu      sync.RWMutex
+	model   *model // nil until configured
+	applied uint64
+	changed chan struct{}
 
-func New() *State { return &State{} }
+	// spare are buffers of chunks that are no longer needed; Apply's alone.
+	spare []*chunk
+}
 
-func (s *State) Apply(index uint64, cmd []byte) Result { panic("not written yet") }
+// model is the configured part of a State.
+type model struct {
+	schema      Schema
+	schemaBytes []byte
+	version     uint64
+	tables      []*tableState
+	dense       []*tensor
+	// images restore the last len(images) versions, oldest first; the last
+	// one restores version-1.
+	images  []*image
+	pending pending
+	merge   merge
+}
 
-func (s *State) Version() (v uint64, configured bool) { return 0, false }
+// New returns an unconfigured state.
+func New() *State { return &State{changed: make(chan struct{})} }
 
-func (s *State) Lookup(version uint64, req *wire.PullRequest, dst []float32) error { return nil }
+// Version returns the number of steps applied and whether the state is
+// configured.
+func (s *State) Version() (v uint64, configured bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.model == nil {
+		return 0, false
+	}
+	return s.model.version, true
+}
 
-func (s *State) Floats(req *wire.PullRequest) (int, error) { return 0, nil }
+// Applied returns the index of the last command, or the one a restored
+// snapshot was taken at.
+func (s *State) Applied() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.applied
+}
 
-func (s *State) Hash() [16]byte { return [16]byte{} }
+// Changed returns a channel that is closed when the version or the
+// configuration changes. Take it before looking at the version.
+func (s *State) Changed() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changed
+}
 
-func (s *State) Stats() Stats { return Stats{} }
+// notify is called with mu held.
+func (s *State) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
 
-func (s *State) Applied() uint64 { return 0 }
+// Hash returns the sum of a 128-bit hash of every row and every dense tensor,
+// slots included, little-endian. It does not depend on how rows and tensors
+// are cut into shards: see SumHashes.
+func (s *State) Hash() [16]byte {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.model == nil {
+		return [16]byte{}
+	}
+	return s.model.hash()
+}
 
-func (s *State) Changed() <-chan struct{} { return nil }
+func (m *model) hash() [16]byte {
+	var sum [2]uint64
+	for _, t := range m.tables {
+		sum = add128(sum, t.table.Hash())
+	}
+	for _, d := range m.dense {
+		sum = add128(sum, d.term)
+	}
+	return hashBytes(sum)
+}
 
-func (s *State) View() *View { return &View{} }
+// SumHashes adds the hashes of all shards of a model; the sum identifies the
+// model whatever its shards.
+func SumHashes(hashes ...[16]byte) [16]byte {
+	var sum [2]uint64
+	for _, h := range hashes {
+		sum = add128(sum, [2]uint64{binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])})
+	}
+	return hashBytes(sum)
+}
 
-func (s *State) Restore(r io.Reader) error { return nil }
+func add128(a, b [2]uint64) [2]uint64 {
+	lo, carry := bits.Add64(a[0], b[0], 0)
+	hi, _ := bits.Add64(a[1], b[1], carry)
+	return [2]uint64{lo, hi}
+}
 
-func (s *State) Close() {}
+func hashBytes(sum [2]uint64) (h [16]byte) {
+	binary.LittleEndian.PutUint64(h[:], sum[0])
+	binary.LittleEndian.PutUint64(h[8:], sum[1])
+	return h
+}
 
-type View struct{}
+// Stats returns the size of the shard.
+func (s *State) Stats() Stats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.model == nil {
+		return Stats{}
+	}
+	return s.model.stats()
+}
 
-func (v *View) WriteTo(w io.Writer) (int64, error) { return 0, nil }
+// Close frees the memory of the tables once all views are released. The state
+// is unconfigured afterwards.
+func (s *State) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.model != nil {
+		s.model.close()
+		s.model = nil
+		s.notify()
+	}
+	s.spare = nil
+}
 
-func (v *View) Release() {}
+func (m *model) close() {
+	for _, t := range m.tables {
+		t.table.Close()
+	}
+}
 
-func SumHashes(hashes ...[16]byte) [16]byte { return [16]byte{} }
+// sparesMax bounds the buffers kept for reuse (64 MiB).
+const sparesMax = 256
+
+// newChunk returns a copy of a command: the log's buffer is not ours to keep.
+func (s *State) newChunk(cmd []byte) *chunk {
+	var c *chunk
+	if n := len(s.spare); n > 0 {
+		c, s.spare = s.spare[n-1], s.spare[:n-1]
+	} else {
+		c = new(chunk)
+	}
+	if cap(c.cmd) < len(cmd) {
+		// Powers of two, so that buffers fit again when the sizes of steps
+		// differ a little.
+		size := max(4096, 1<<bits.Len(uint(len(cmd)-1)))
+		c.cmd = make([]byte, size)
+	}
+	c.cmd = append(c.cmd[:0], cmd...)
+	return c
+}
+
+// recycle takes back a chunk that nothing refers to.
+func (s *State) recycle(c *chunk) {
+	if !c.shared && len(s.spare) < sparesMax && cap(c.cmd) <= wire.MaxChunk {
+		s.spare = append(s.spare, c)
+	}
+}

@@ -214,3 +214,6 @@ func (t *Table) term(k shard.Key, mem []byte) [2]uint64 {
 	h := xxh3.Hash128Seed(mem[keyBytes:keyBytes+4*t.rowFloats], seed)
 	return [2]uint64{h.Lo, h.Hi}
 }
+
+// Slots returns the optimizer slots per weight of a column.
+func (t *Table) Slots(column int) int { return t.columns[column].optimizer.Slots() }

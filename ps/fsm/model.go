@@ -1,0 +1,160 @@
+package fsm
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"github.com/fathom-train/fathom/compute/optim"
+	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/ps/table"
+	"github.com/zeebo/xxh3"
+)
+
+// tableState is a table with what applying a step to it needs.
+type tableState struct {
+	table *table.Table
+	id    uint16
+	width int
+}
+
+// tensor is a dense tensor: its values followed by its slots.
+type tensor struct {
+	schema    DenseTensor
+	optimizer optim.Optimizer
+	data      []float32
+	// shared says that a view reads data, which must then not change.
+	shared bool
+	term   [2]uint64 // of the state hash
+	grad   []float32 // sum of the lanes of the step being applied
+}
+
+// newModel returns version 0 of a model.
+func newModel(schema Schema, schemaBytes []byte) (*model, error) {
+	m := &model{schema: schema, schemaBytes: schemaBytes}
+	for _, ts := range schema.Tables {
+		t, err := table.New(ts, schema.Seed)
+		if err != nil {
+			m.close()
+			return nil, err
+		}
+		m.tables = append(m.tables, &tableState{table: t, id: ts.ID, width: t.Width()})
+	}
+	for _, ds := range schema.Dense {
+		d, err := newTensor(ds, schema.Seed)
+		if err != nil {
+			m.close()
+			return nil, err
+		}
+		m.dense = append(m.dense, d)
+	}
+	m.pending.lanes = make([]lane, schema.Lanes)
+	m.merge.cursors = make([]cursor, schema.Lanes)
+	for _, t := range m.tables {
+		m.merge.sum = slices.Grow(m.merge.sum, t.width)
+	}
+	return m, nil
+}
+
+func newTensor(s DenseTensor, seed uint64) (*tensor, error) {
+	o, err := optim.New(s.Optimizer.WithDefaults())
+	if err != nil {
+		return nil, fmt.Errorf("dense tensor %d %q: %w", s.ID, s.Name, err)
+	}
+	d := &tensor{
+		schema: s, optimizer: o,
+		data: make([]float32, s.Size*(1+o.Slots())),
+		grad: make([]float32, s.Size),
+	}
+	s.Init.Fill(d.weights(), random.Stream(seed, random.InitDense, uint64(s.ID), 0, 0))
+	d.rehash()
+	return d, nil
+}
+
+func (d *tensor) weights() []float32 { return d.data[:d.schema.Size] }
+
+// rehash computes the tensor's part of the state hash from its data.
+func (d *tensor) rehash() {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(d.data))), 4*len(d.data))
+	// Tables are seeded by small multiples of a constant plus a key; this one
+	// keeps tensors apart from each other and, but for chance, from rows.
+	h := xxh3.Hash128Seed(b, 0xd6e8feb86659fd93*(uint64(d.schema.ID)+1))
+	d.term = [2]uint64{h.Lo, h.Hi}
+}
+
+// update applies the summed gradient.
+func (d *tensor) update(step uint64) {
+	if d.shared {
+		d.data, d.shared = slices.Clone(d.data), false
+	}
+	d.optimizer.Update(d.weights(), d.data[d.schema.Size:], d.grad, step)
+	d.rehash()
+}
+
+// tableIndex and tensorIndex find an id, -1 when the schema lacks it.
+func (m *model) tableIndex(id uint16) int {
+	i, ok := slices.BinarySearchFunc(m.tables, id, func(t *tableState, id uint16) int { return cmp.Compare(t.id, id) })
+	if !ok {
+		return -1
+	}
+	return i
+}
+
+func (m *model) tensorIndex(id uint16) int {
+	i, ok := slices.BinarySearchFunc(m.dense, id, func(d *tensor, id uint16) int { return cmp.Compare(d.schema.ID, id) })
+	if !ok {
+		return -1
+	}
+	return i
+}
+
+func (m *model) stats() Stats {
+	st := Stats{Configured: true, Version: m.version}
+	for i, t := range m.tables {
+		rows := uint64(t.table.Rows())
+		ts := TableStats{ID: t.id, Name: m.schema.Tables[i].Name, Rows: rows, MemoryBytes: uint64(t.table.Bytes())}
+		for j, c := range m.schema.Tables[i].Columns {
+			n := rows * uint64(c.Width)
+			ts.Columns = append(ts.Columns, ColumnStats{
+				Name: c.Name, Parameters: n, Bytes: 4 * n, StateBytes: 4 * n * uint64(1+t.table.Slots(j)),
+			})
+		}
+		st.Tables = append(st.Tables, ts)
+	}
+	st.Dense.Tensors = len(m.dense)
+	for _, d := range m.dense {
+		n := uint64(d.schema.Size)
+		if d.schema.Optimizer.Name == "ema" {
+			st.Dense.Running += n
+		} else {
+			st.Dense.Parameters += n
+		}
+		st.Dense.Bytes += 4 * n
+		st.Dense.StateBytes += 4 * uint64(len(d.data))
+	}
+	st.PendingChunks, st.PendingBytes = m.pending.size()
+	for _, img := range m.images {
+		st.ImageBytes += img.size()
+	}
+	return st
+}
+
+// gradientBits are the bits of 2^51. Finite is not enough: the square of a
+// large finite gradient overflows inside an optimizer. Below this bound the
+// sum over MaxLanes lanes stays below 2^63 and its square below 2^126.
+var gradientBits = math.Float32bits(1 << 51)
+
+// usable reports the first gradient that is NaN, infinite or 2^51 or more; -1
+// when there is none.
+func usable(g []float32) int {
+	var worst uint32
+	for _, x := range g {
+		worst = max(worst, math.Float32bits(x)&0x7fffffff)
+	}
+	if worst < gradientBits {
+		return -1
+	}
+	return slices.IndexFunc(g, func(x float32) bool { return math.Float32bits(x)&0x7fffffff >= gradientBits })
+}

@@ -1,0 +1,252 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/fathom-train/fathom/ps/wire"
+)
+
+// chunk is one accepted command of the step that is open. It owns its bytes;
+// push refers to them.
+type chunk struct {
+	cmd  []byte
+	push wire.Push
+	// shared says that a view reads cmd, which must then not be reused.
+	shared bool
+}
+
+// lane holds the chunks of one lane of the open step.
+type lane struct {
+	chunks []*chunk // by number; nil where one is missing; empty before the first
+	have   int
+	top    int // highest number there is
+}
+
+func (l *lane) complete() bool { return l.have > 0 && l.have == len(l.chunks) }
+
+// pending holds the chunks of the open step, version+1.
+type pending struct {
+	phase    uint32 // of all chunks; set by the first
+	lanes    []lane
+	complete int // lanes
+	chunks   int
+}
+
+func (p *pending) full() bool { return p.complete == len(p.lanes) }
+
+// size returns number and bytes of the chunks.
+func (p *pending) size() (chunks, size int) {
+	for i := range p.lanes {
+		for _, c := range p.lanes[i].chunks {
+			if c != nil {
+				size += len(c.cmd)
+			}
+		}
+	}
+	return p.chunks, size
+}
+
+// check decides about a parsed push without changing anything. Accepted means
+// that put may follow.
+func (m *model) check(c *chunk) (status Status, complete bool, err error) {
+	id := c.push.ID
+	switch {
+	case id.Run != m.schema.Run:
+		return Mismatch, false, fmt.Errorf("%w: push of run %#x, the shard is of run %#x", ErrMismatch, id.Run, m.schema.Run)
+	case id.Step <= m.version:
+		return Duplicate, true, nil
+	case id.Step > m.version+1:
+		return Ahead, false, fmt.Errorf("%w: push for step %d, the shard is at version %d", ErrAhead, id.Step, m.version)
+	case int(id.Lane) >= m.schema.Lanes:
+		return Invalid, false, fmt.Errorf("%w: lane %d of %d", ErrInvalid, id.Lane, m.schema.Lanes)
+	case m.pending.chunks > 0 && id.Phase != m.pending.phase:
+		return Mismatch, false, fmt.Errorf("%w: push of phase %d, step %d is of phase %d", ErrMismatch, id.Phase, id.Step, m.pending.phase)
+	}
+	l := &m.pending.lanes[id.Lane]
+	n := int(c.push.Chunks)
+	if most := MaxPendingChunks / m.schema.Lanes; n > most {
+		return Invalid, false, fmt.Errorf("%w: push of %d chunks, at most %d for each of %d lanes", ErrInvalid, n, most, m.schema.Lanes)
+	}
+	if l.have > 0 {
+		if n != len(l.chunks) {
+			return Mismatch, false, fmt.Errorf("%w: step %d lane %d has %d chunks, was sent with %d before",
+				ErrMismatch, id.Step, id.Lane, n, len(l.chunks))
+		}
+		if old := l.chunks[c.push.Chunk]; old != nil {
+			// Two workers computing the same task must produce the same bytes.
+			if !bytes.Equal(old.cmd, c.cmd) {
+				return Mismatch, false, fmt.Errorf("%w: chunk %d of step %d lane %d came twice with different content",
+					ErrMismatch, c.push.Chunk, id.Step, id.Lane)
+			}
+			return Duplicate, l.complete(), nil
+		}
+	}
+	if err := m.checkContent(l, &c.push); err != nil {
+		return Invalid, false, fmt.Errorf("%w: step %d lane %d chunk %d: %w", ErrInvalid, id.Step, id.Lane, c.push.Chunk, err)
+	}
+	return Accepted, l.have+1 == n, nil
+}
+
+// checkContent checks the sections of a chunk against the schema, the bounds
+// of numbers, and the chunks of the lane that are there already.
+func (m *model) checkContent(l *lane, p *wire.Push) error {
+	for _, r := range p.Rows {
+		i := m.tableIndex(r.Table)
+		if i < 0 {
+			return fmt.Errorf("%w %d", ErrUnknownTable, r.Table)
+		}
+		if r.Width != m.tables[i].width {
+			return fmt.Errorf("table %d: gradients of width %d, want %d", r.Table, r.Width, m.tables[i].width)
+		}
+		if at := usable(r.Grads); at >= 0 {
+			return fmt.Errorf("%w: table %d key %#x element %d is %g", ErrNotFinite, r.Table, uint64(r.Keys[at/r.Width]), at%r.Width, r.Grads[at])
+		}
+	}
+	for _, d := range p.Dense {
+		i := m.tensorIndex(d.ID)
+		if i < 0 {
+			return fmt.Errorf("%w %d", ErrUnknownTensor, d.ID)
+		}
+		if size := m.dense[i].schema.Size; d.Offset > size-len(d.Values) {
+			return fmt.Errorf("dense tensor %d: elements %d to %d of %d", d.ID, d.Offset, d.Offset+len(d.Values), size)
+		}
+		if at := usable(d.Values); at >= 0 {
+			return fmt.Errorf("%w: dense tensor %d element %d is %g", ErrNotFinite, d.ID, d.Offset+at, d.Values[at])
+		}
+	}
+	if err := l.checkOrder(p); err != nil {
+		return err
+	}
+	if l.have+1 == int(p.Chunks) {
+		return m.checkDenseWhole(l, p)
+	}
+	return nil
+}
+
+// position orders the content of a push: rows by table and key, then dense
+// tensors by id and offset.
+type position struct{ section, at uint64 }
+
+const densePosition = 1 << 16
+
+func (a position) before(b position) bool {
+	return a.section < b.section || a.section == b.section && a.at < b.at
+}
+
+// span returns the first and the last position of a chunk.
+func span(p *wire.Push) (first, last position, ok bool) {
+	if n := len(p.Rows); n > 0 {
+		f, l := p.Rows[0], p.Rows[n-1]
+		first = position{uint64(f.Table), uint64(f.Keys[0])}
+		last = position{uint64(l.Table), uint64(l.Keys[len(l.Keys)-1])}
+		ok = true
+	}
+	if n := len(p.Dense); n > 0 {
+		f, l := p.Dense[0], p.Dense[n-1]
+		if !ok {
+			first = position{densePosition + uint64(f.ID), uint64(f.Offset)}
+		}
+		last = position{densePosition + uint64(l.ID), uint64(l.Offset + len(l.Values) - 1)}
+		ok = true
+	}
+	return first, last, ok
+}
+
+// checkOrder refuses a chunk that overlaps a neighbour: over its chunks the
+// content of a push is ascending, so a key or element cannot come twice.
+func (l *lane) checkOrder(p *wire.Push) error {
+	first, last, ok := span(p)
+	if !ok || l.have == 0 {
+		return nil
+	}
+	at := int(p.Chunk)
+	for i := at - 1; i >= 0; i-- {
+		if c := l.chunks[i]; c != nil {
+			if _, end, ok := span(&c.push); ok {
+				if !end.before(first) {
+					return fmt.Errorf("does not begin behind the end of chunk %d", i)
+				}
+				break
+			}
+		}
+	}
+	for i := at + 1; i <= l.top; i++ {
+		if c := l.chunks[i]; c != nil {
+			if start, _, ok := span(&c.push); ok {
+				if !last.before(start) {
+					return fmt.Errorf("does not end before the start of chunk %d", i)
+				}
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// checkDenseWhole is called for the chunk that completes a lane: the lane must
+// carry every dense tensor whole, or none when it has no samples.
+func (m *model) checkDenseWhole(l *lane, p *wire.Push) error {
+	have := m.merge.have[:0]
+	for range m.dense {
+		have = append(have, 0)
+	}
+	m.merge.have = have
+	total := 0
+	count := func(p *wire.Push) {
+		for _, d := range p.Dense {
+			have[m.tensorIndex(d.ID)] += len(d.Values)
+			total += len(d.Values)
+		}
+	}
+	count(p)
+	for _, c := range l.chunks {
+		if c != nil {
+			count(&c.push)
+		}
+	}
+	if total == 0 {
+		return nil
+	}
+	// Order was checked, so parts do not overlap and counting is enough.
+	for i, d := range m.dense {
+		if have[i] != d.schema.Size {
+			return fmt.Errorf("lane ends with %d of %d elements of dense tensor %d", have[i], d.schema.Size, d.schema.ID)
+		}
+	}
+	return nil
+}
+
+// put adds a chunk that check accepted.
+func (m *model) put(c *chunk) {
+	p := &m.pending
+	l := &p.lanes[c.push.ID.Lane]
+	if l.have == 0 {
+		n := int(c.push.Chunks)
+		if cap(l.chunks) < n {
+			l.chunks = make([]*chunk, n)
+		}
+		l.chunks, l.top = l.chunks[:n], 0
+	}
+	p.phase = c.push.ID.Phase
+	l.chunks[c.push.Chunk] = c
+	l.have++
+	l.top = max(l.top, int(c.push.Chunk))
+	p.chunks++
+	if l.complete() {
+		p.complete++
+	}
+}
+
+// clear empties all lanes and gives each chunk to f.
+func (p *pending) clear(f func(*chunk)) {
+	for i := range p.lanes {
+		l := &p.lanes[i]
+		for j, c := range l.chunks {
+			f(c)
+			l.chunks[j] = nil
+		}
+		l.chunks, l.have, l.top = l.chunks[:0], 0, 0
+	}
+	p.complete, p.chunks, p.phase = 0, 0, 0
+}
