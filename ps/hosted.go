@@ -1,0 +1,223 @@
+package ps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/ps/fsm"
+	"github.com/fathom-train/fathom/ps/replica"
+	"github.com/fathom-train/fathom/ps/wire"
+)
+
+// errOrder says that an order cannot be carried out, however often it is tried.
+var errOrder = errors.New("order cannot be carried out")
+
+// configureTimeout bounds one attempt to configure a shard, configurePause is
+// between attempts.
+const (
+	configureTimeout = 5 * time.Second
+	configurePause   = 100 * time.Millisecond
+)
+
+// hosted is one group this server is ordered to host. The host loop alone
+// opens and closes it.
+type hosted struct {
+	server *Server
+	name   string
+	wake   chan struct{} // to tend, capacity 1
+
+	// mu guards what follows.
+	mu      sync.RWMutex
+	order   *proto.GroupOrder
+	group   *replica.Group // nil when it could not be opened
+	err     error          // why not
+	tried   time.Time
+	stop    context.CancelFunc // of tend
+	stopped chan struct{}
+}
+
+// give hands over the newest order.
+func (h *hosted) give(o *proto.GroupOrder) {
+	h.mu.Lock()
+	h.order = o
+	g := h.group
+	h.mu.Unlock()
+	if g != nil {
+		g.SetMembers(membersOf(o))
+	}
+	h.rouse()
+}
+
+func (h *hosted) ordered() *proto.GroupOrder {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.order
+}
+
+// open opens the replica; a failure stays in err.
+func (h *hosted) open(ctx context.Context) {
+	g, schema, err := h.start()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.group, h.err, h.tried = g, err, time.Now()
+	if err != nil {
+		h.server.cfg.Logger.Error("group cannot be opened", "group", h.name, "error", err)
+		return
+	}
+	ctx, h.stop = context.WithCancel(ctx)
+	h.stopped = make(chan struct{})
+	go func() {
+		defer close(h.stopped)
+		h.tend(ctx, g, schema)
+	}()
+	h.server.cfg.Logger.Info("group opened", "group", h.name)
+}
+
+func (h *hosted) start() (*replica.Group, []byte, error) {
+	o, s := h.ordered(), h.server
+	if !jobName.MatchString(o.GetJob()) {
+		return nil, nil, fmt.Errorf("%w: %q is no name of a job", errOrder, o.GetJob())
+	}
+	schema, err := schemaOf(o.GetSchema())
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: schema of %s: %w", errOrder, h.name, err)
+	}
+	encoded, err := fsm.MarshalSchema(schema)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: schema of %s: %w", errOrder, h.name, err)
+	}
+	g, err := replica.Open(replica.Config{
+		Dir:   filepath.Join(s.cfg.DataDir, groupsFolder, filepath.FromSlash(h.name)),
+		Group: h.name, Node: s.cfg.Node, Address: s.cfg.Advertise,
+		Members: membersOf(o), Bootstrap: o.GetBootstrap(),
+		Heartbeat: s.cfg.Heartbeat, SnapshotBytes: s.cfg.SnapshotBytes, DiskTimeout: s.cfg.DiskTimeout,
+		Logger: s.cfg.Logger, Metrics: s.replicas,
+		OnFatal: s.die, OnChange: h.rouse,
+	}, s.mux)
+	return g, encoded, err
+}
+
+// close closes the replica; its data stays.
+func (h *hosted) close() error {
+	h.mu.Lock()
+	g, stop, stopped := h.group, h.stop, h.stopped
+	h.group = nil
+	h.err = errors.New("group is closed")
+	h.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	stop()
+	err := g.Close()
+	<-stopped
+	return err
+}
+
+// replica returns the open replica, or why there is none.
+func (h *hosted) replica() (*replica.Group, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.err != nil {
+		return nil, h.err
+	}
+	return h.group, h.group.Err()
+}
+
+// failure returns why the group is out of service.
+func (h *hosted) failure() error {
+	_, err := h.replica()
+	return err
+}
+
+// due reports whether enough time has passed since the last attempt.
+func (h *hosted) due(now time.Time, pause time.Duration) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return now.Sub(h.tried) >= pause
+}
+
+func (h *hosted) inspect(f func(*fsm.State)) bool {
+	g, err := h.replica()
+	return err == nil && g.Inspect(f)
+}
+
+func (h *hosted) rouse() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// seen is what the coordinator wants to know at once when it changes.
+type seen struct {
+	failed, configured, leader, reached bool
+	leaderNode                          string
+}
+
+// tend watches one replica until ctx ends or it fails: it reports at once what
+// the coordinator waits for, and configures the shard when this replica leads.
+func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
+	var last seen
+	for {
+		var changed <-chan struct{}
+		var now seen
+		var version uint64
+		open := g.Inspect(func(state *fsm.State) {
+			changed = state.Changed()
+			version, now.configured = state.Version()
+		})
+		if !open {
+			return
+		}
+		now.leaderNode, now.leader = g.Leader()
+		now.failed = g.Err() != nil
+		notify := h.ordered().GetNotifyVersion()
+		now.reached = notify > 0 && version >= notify
+		if now != last {
+			h.server.session.Poke()
+		}
+		last = now
+		if now.failed {
+			h.server.rouse() // it may have to be opened again
+			return
+		}
+		var retry <-chan time.Time
+		if now.leader && !now.configured && !h.configure(ctx, g, schema) {
+			retry = time.After(configurePause)
+		}
+		select {
+		case <-changed:
+		case <-h.wake:
+		case <-retry:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// configure proposes the shard's schema and reports whether it was applied.
+func (h *hosted) configure(ctx context.Context, g *replica.Group, schema []byte) bool {
+	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	defer cancel()
+	results, err := g.Propose(ctx, [][]byte{wire.AppendConfigure(nil, schema)})
+	if err == nil && results[0].Err != nil {
+		err = results[0].Err
+	}
+	if err != nil && ctx.Err() == nil {
+		h.server.cfg.Logger.Warn("shard not configured yet", "group", h.name, "error", err)
+	}
+	return err == nil
+}
+
+func membersOf(o *proto.GroupOrder) []replica.Member {
+	members := make([]replica.Member, 0, len(o.GetMembers()))
+	for _, m := range o.GetMembers() {
+		members = append(members, replica.Member{Node: m.GetNode(), Address: m.GetAddress()})
+	}
+	return members
+}

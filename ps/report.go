@@ -1,0 +1,82 @@
+package ps
+
+import (
+	"cmp"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/ps/fsm"
+	"github.com/fathom-train/fathom/ps/replica"
+)
+
+// role is what a server calls itself to the coordinator.
+const role = "ps"
+
+// report tells the coordinator what is.
+func (s *Server) report() *proto.NodeReport {
+	s.mu.Lock()
+	s.reported = time.Now()
+	obeyed := s.obeyed
+	s.mu.Unlock()
+	r := &proto.NodeReport{
+		Node: s.cfg.Node, Role: role, Address: s.cfg.Advertise, MetricsAddress: s.cfg.MetricsAddress,
+		Incarnation: s.incarnation, CpuSeconds: cpuSeconds(), OrderRevision: obeyed,
+	}
+	for _, h := range s.all() {
+		r.Groups = append(r.Groups, h.report())
+	}
+	slices.SortFunc(r.Groups, func(a, b *proto.GroupReport) int {
+		return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Shard, b.Shard))
+	})
+	return r
+}
+
+func (h *hosted) report() *proto.GroupReport {
+	o := h.ordered()
+	r := &proto.GroupReport{
+		Job: o.GetJob(), Shard: o.GetShard(),
+		HasData: replica.HasData(filepath.Join(h.server.cfg.DataDir, groupsFolder, filepath.FromSlash(h.name))),
+	}
+	g, err := h.replica()
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	r.LeaderNode, r.Leader = g.Leader()
+	r.AppliedIndex = g.AppliedIndex()
+	g.Inspect(func(state *fsm.State) {
+		var hash [16]byte
+		for again := true; again; {
+			r.Version, r.Configured = state.Version()
+			hash = state.Hash()
+			after, _ := state.Version()
+			again = after != r.Version // the hash belongs to the version
+		}
+		r.Hash = hash[:]
+		r.Tables = tablesOf(state.Stats())
+	})
+	return r
+}
+
+// tablesOf lists the columns of all tables, then the dense tensors.
+func tablesOf(stats fsm.Stats) []*proto.TableStatus {
+	if !stats.Configured {
+		return nil
+	}
+	var all []*proto.TableStatus
+	for _, t := range stats.Tables {
+		for _, c := range t.Columns {
+			all = append(all, &proto.TableStatus{
+				Name: c.Name, Rows: t.Rows, Parameters: c.Parameters, Bytes: c.Bytes, StateBytes: c.StateBytes,
+			})
+		}
+	}
+	if stats.Dense.Tensors > 0 {
+		all = append(all, &proto.TableStatus{
+			Name: "dense", Parameters: stats.Dense.Parameters, Bytes: stats.Dense.Bytes, StateBytes: stats.Dense.StateBytes,
+		})
+	}
+	return all
+}
