@@ -81,9 +81,7 @@ func (m *model) lookup(images []*image, req *wire.PullRequest, dst []float32) {
 		i := m.tableIndex(r.Table)
 		t := m.tables[i]
 		n := len(r.Keys) * t.width
-		for j, k := range r.Keys {
-			t.table.Copy(dst[j*t.width:(j+1)*t.width], k)
-		}
+		t.table.Gather(dst[:n], r.Keys)
 		for v := len(images) - 1; v >= 0; v-- {
 			images[v].tables[i].overlay(dst[:n], r.Keys, t.width)
 		}

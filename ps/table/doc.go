@@ -2,7 +2,7 @@
 // optimizer slots side by side, in pages outside the Go heap.
 //
 // A table knows nothing of versions, lanes or locks. Reading methods (Row,
-// Copy, Init, Hash, Rows) may run at the same time; Update and View must run
+// Gather, Init, Hash, Rows) may run at the same time; Update and View must run
 // alone. A View stays readable, from any goroutine, while updates go on: pages
 // are copied before they are changed.
 //

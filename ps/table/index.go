@@ -10,7 +10,7 @@ import (
 // The index is cut into segments that grow one at a time, so that no single
 // update pays for moving all keys of a large table.
 const (
-	segmentBits  = 8
+	segmentBits  = 6
 	segmentSlots = 16 // of an empty segment
 )
 

@@ -6,7 +6,7 @@ const canMap = true
 
 // hugeMin is the size from which huge pages are asked for: random access to
 // rows is bound by address translation without them.
-const hugeMin = 4 << 20
+const hugeMin = 2 << 20
 
 func mapMemory(n int) ([]byte, error) {
 	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)

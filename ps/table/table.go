@@ -117,13 +117,32 @@ func (t *Table) Row(k shard.Key) ([]float32, bool) {
 	return t.floats(t.at(row)), true
 }
 
-// Copy writes the weights of a key, those of Init when it has no row.
-func (t *Table) Copy(dst []float32, k shard.Key) {
-	if row, ok := t.index.find(k); ok {
-		copy(dst, t.floats(t.at(row))[:t.width])
-		return
+// gatherKeys is how many keys Gather finds before it copies their rows: enough
+// for the memory accesses of several keys to overlap.
+const gatherKeys = 16
+
+// Gather writes the weights of keys, [len(keys), Width], those of Init where a
+// key has no row.
+func (t *Table) Gather(dst []float32, keys []shard.Key) {
+	var rows [gatherKeys]int64 // -1: none
+	for len(keys) > 0 {
+		n := min(gatherKeys, len(keys))
+		for i, k := range keys[:n] {
+			rows[i] = -1
+			if row, ok := t.index.find(k); ok {
+				rows[i] = int64(row)
+			}
+		}
+		for i, k := range keys[:n] {
+			w := dst[i*t.width : (i+1)*t.width]
+			if rows[i] < 0 {
+				t.Init(w, k)
+			} else {
+				copy(w, t.floats(t.at(uint32(rows[i]))))
+			}
+		}
+		keys, dst = keys[n:], dst[n*t.width:]
 	}
-	t.Init(dst, k)
 }
 
 // Init writes the initial weights of a key: element j of a column depends only

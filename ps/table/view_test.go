@@ -1,0 +1,174 @@
+package table
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/fathom-train/fathom/shard"
+	"pgregory.net/rapid"
+)
+
+// blocks copies all blocks of a view.
+func blocks(v *View) []byte {
+	var b []byte
+	for i := range v.Blocks() {
+		b = append(b, v.Block(i)...)
+	}
+	return b
+}
+
+func TestViewKeepsItsRowsWhileTheTableGoesOn(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		tab, err := New(schema(1), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tab.Close()
+		type held struct {
+			v    *View
+			rows []byte
+			hash [2]uint64
+		}
+		var views []held
+		drop := func(i int) {
+			h := views[i]
+			if !bytes.Equal(blocks(h.v), h.rows) {
+				t.Fatal("a view changed")
+			}
+			again, err := New(schema(1), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			for j := range h.v.Blocks() {
+				if err := again.Load(h.v.Block(j)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if again.Hash() != h.hash || again.Rows() != h.v.Rows() {
+				t.Fatal("a table loaded from a view differs from the one it was taken of")
+			}
+			h.v.Release()
+			h.v.Release()
+			views = append(views[:i], views[i+1:]...)
+		}
+		step := uint64(0)
+		t.Repeat(map[string]func(*rapid.T){
+			"update": func(t *rapid.T) {
+				step++
+				for i := range shard.Key(rapid.IntRange(1, 900).Draw(t, "rows")) { // several pages
+					tab.Update(i, gradient(5, i, step), step)
+				}
+			},
+			"view": func(t *rapid.T) {
+				v := tab.View()
+				views = append(views, held{v, blocks(v), tab.Hash()})
+			},
+			"release": func(t *rapid.T) {
+				if len(views) > 0 {
+					drop(rapid.IntRange(0, len(views)-1).Draw(t, "view"))
+				}
+			},
+		})
+		for len(views) > 0 {
+			drop(0)
+		}
+		if live := tab.pool.live; live != len(tab.pages) {
+			t.Fatalf("%d pages in use by a table of %d after all views are released", live, len(tab.pages))
+		}
+	})
+}
+
+func TestViewIsReadWhileRowsChange(t *testing.T) {
+	t.Parallel()
+	tab := open(t, schema(1), 1)
+	for k := range shard.Key(3000) {
+		tab.Update(k, gradient(5, k, 1), 1)
+	}
+	v := tab.View()
+	want := blocks(v)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for range 5 {
+			if !bytes.Equal(blocks(v), want) {
+				t.Error("a view changed")
+			}
+		}
+		v.Release()
+	})
+	for step := range uint64(5) {
+		for k := range shard.Key(4000) {
+			tab.Update(k, gradient(5, k, step+2), step+2)
+		}
+	}
+	reader.Wait()
+}
+
+func TestViewOutlivesItsTable(t *testing.T) {
+	t.Parallel()
+	tab, err := New(schema(1), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range shard.Key(100000) { // enough for mapped memory
+		tab.Update(k, []float32{1, 2, 3, 4, 5}, 1)
+	}
+	v := tab.View()
+	want := blocks(v)
+	tab.Close()
+	if !bytes.Equal(blocks(v), want) {
+		t.Error("closing the table changed a view of it")
+	}
+	if v.pool.size() == 0 {
+		t.Error("the memory went before the view was released")
+	}
+	pool := v.pool
+	v.Release()
+	if pool.size() != 0 || pool.live != 0 {
+		t.Errorf("%d bytes and %d pages are held after the last view", pool.size(), pool.live)
+	}
+}
+
+func TestLoadRefusesDamage(t *testing.T) {
+	t.Parallel()
+	tab := open(t, schema(1), 1)
+	for k := range shard.Key(3) {
+		tab.Update(k, gradient(5, k, 1), 1)
+	}
+	v := tab.View()
+	defer v.Release()
+	b := v.Block(0)
+	again := open(t, schema(1), 1)
+	if err := again.Load(b[:len(b)-1]); err == nil || !strings.Contains(err.Error(), "multiple of") {
+		t.Errorf("a block that is cut off: %v", err)
+	}
+	if err := again.Load(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Load(b[:tab.RowBytes()]); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("a key twice: %v", err)
+	}
+	if k := binary.LittleEndian.Uint64(b); k != 0 {
+		t.Errorf("the block begins with key %d, want 0", k)
+	}
+}
+
+func TestRowsWiderThanAPage(t *testing.T) {
+	t.Parallel()
+	s := schema(1)
+	s.Columns[1].Width = MaxWidth - 1
+	tab := open(t, s, 1)
+	w := newTwin(t, tab)
+	for step := range uint64(2) {
+		for k := range shard.Key(40) {
+			g := gradient(MaxWidth, k, step+1)
+			tab.Update(k, g, step+1)
+			w.update(k, g, step+1)
+		}
+	}
+	w.compare(t, tab)
+}
