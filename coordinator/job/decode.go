@@ -13,7 +13,8 @@ import (
 // any size.
 const (
 	aliasesMax = 100
-	nodesMax   = 200_000
+	nodesMax   = 50_000
+	faultsMax  = 200 // that are told
 )
 
 // position is where in the text a value was given: a line and column of the
@@ -27,6 +28,7 @@ type position struct {
 type decoder struct {
 	file    string
 	faults  []placedFault
+	more    int                 // faults beyond faultsMax
 	given   map[string]position // by path: what the text gives
 	zeros   []string            // paths given a value that means "left out"
 	aliases int
@@ -39,6 +41,10 @@ type placedFault struct {
 }
 
 func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) {
+	if len(d.faults) >= faultsMax {
+		d.more++
+		return
+	}
 	d.faults = append(d.faults, placedFault{positionOf(n), path, fmt.Sprintf(format, args...)})
 }
 
@@ -78,7 +84,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	faults := len(d.faults)
+	faults := len(d.faults) + d.more
 	switch v.Kind() {
 	case reflect.Struct:
 		d.decodeStruct(n, v, path)
@@ -87,7 +93,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		d.decodeScalar(n, v, path)
 	}
-	if len(d.faults) == faults && v.Kind() != reflect.Struct && isZero(v) {
+	if len(d.faults)+d.more == faults && v.Kind() != reflect.Struct && isZero(v) {
 		d.zeros = append(d.zeros, path)
 	}
 }
@@ -171,12 +177,11 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 		// On the command line quotes are the shell's, so there a number is a string too.
 		onCommandLine := n.Line < 0 && tag != "" && tag != "!!null"
 		if tag != "!!str" && !onCommandLine {
-			hint := ""
+			expected := "a string"
 			if tag == "!!int" || tag == "!!float" || tag == "!!bool" {
-				hint = fmt.Sprintf("; write \"%s\"", clip(n.Value))
+				expected = fmt.Sprintf("a string, like \"%s\"", clip(n.Value))
 			}
-			wrong("a string")
-			d.faults[len(d.faults)-1].message += hint
+			wrong(expected)
 			return
 		}
 		v.SetString(n.Value)

@@ -100,9 +100,9 @@ func (f Field) withDefaults() Field {
 	return f
 }
 
-// generatedFieldsMax keeps a wrong number in a job from filling the memory
-// before the validation names it.
-const generatedFieldsMax = 4096
+// generatedFieldsMax bounds the generated fields of each kind, also while the
+// job is not validated yet.
+const generatedFieldsMax = 1000
 
 func (s Synthetic) fields() []Field {
 	var fields []Field

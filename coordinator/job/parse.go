@@ -36,6 +36,9 @@ func Parse(file string, text []byte, sets []string) (*Job, error) {
 	}
 	var j Job
 	d.decode(root, reflect.ValueOf(&j).Elem(), "")
+	if root.Kind != yaml.MappingNode {
+		return nil, d.sorted()
+	}
 	d.checkRequired()
 	if j.Spec.Data.Format != FormatSynthetic || j.Spec.Data.Root != "" {
 		if p := d.given["spec.data.root"]; p.set == 0 && !filepath.IsAbs(j.Spec.Data.Root) {
@@ -113,12 +116,18 @@ func (d *decoder) checkRequired() {
 // checkZeros faults a value that is given as zero, false or empty although that
 // stands for a default here: the job would do something else than it says.
 func (d *decoder) checkZeros(j *Job) {
+	if len(d.zeros) == 0 {
+		return
+	}
 	resolved := map[string]reflect.Value{}
 	walkValues(reflect.ValueOf(j).Elem(), "", func(path string, v reflect.Value) { resolved[path] = v })
 	for _, path := range d.zeros {
 		if v, ok := resolved[path]; ok && !isZero(v) {
-			d.add(Fault{Path: path, Message: fmt.Sprintf(
-				"must not be zero or empty: leave the field out for the default, %v", v.Interface())})
+			message := "must not be zero or empty: leave the field out for the default"
+			if v.Kind() != reflect.Slice {
+				message += fmt.Sprintf(", %v", v.Interface())
+			}
+			d.add(Fault{Path: path, Message: message})
 		}
 	}
 }
@@ -126,6 +135,10 @@ func (d *decoder) checkZeros(j *Job) {
 // add places a fault that knows only its path, unless something is known to be
 // wrong with that path, with what it is part of or with what is part of it.
 func (d *decoder) add(f Fault) {
+	if len(d.faults) >= faultsMax {
+		d.more++
+		return
+	}
 	for _, known := range d.faults {
 		if within(f.Path, known.path) || within(known.path, f.Path) {
 			return
@@ -163,6 +176,9 @@ func (d *decoder) sorted() *Faults {
 			file = "--set"
 		}
 		faults.List = append(faults.List, Fault{File: file, Line: f.line, Column: f.column, Path: f.path, Message: f.message})
+	}
+	if d.more > 0 {
+		faults.List = append(faults.List, Fault{File: d.file, Message: fmt.Sprintf("and %d more faults", d.more)})
 	}
 	return &faults
 }

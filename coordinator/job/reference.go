@@ -114,11 +114,11 @@ var dataRules = map[string]rule{
 	"spec.data.synthetic.train_rows":  means("Rows of the training split.").in(1, rowsMax).mustBeGiven(),
 	"spec.data.synthetic.valid_rows":  means("Rows of the validation split.").in(0, rowsMax),
 	"spec.data.synthetic.test_rows":   means("Rows of the test split.").in(0, rowsMax),
-	"spec.data.synthetic.numeric":     means("Numeric fields.").in(0, fieldsMax).byDefault("13, when categorical is 0 too"),
-	"spec.data.synthetic.categorical": means("Categorical fields.").in(0, fieldsMax).byDefault("26, when numeric is 0 too"),
-	"spec.data.synthetic.vocabulary":  means("Different ids of the largest field.").in(2, 1<<40),
-	"spec.data.synthetic.zipf":        means("Exponent of the frequencies of the ids.").in(0.1, 10),
-	"spec.data.synthetic.teacher_dim": means("Largest embedding width of the hidden model.").in(1, 256),
+	"spec.data.synthetic.numeric":     means("Numeric fields.").in(0, generatedFieldsMax).byDefault("13, when categorical is 0 too"),
+	"spec.data.synthetic.categorical": means("Categorical fields.").in(0, generatedFieldsMax).byDefault("26, when numeric is 0 too"),
+	"spec.data.synthetic.vocabulary":  means("Different ids of the largest field.").in(4, 1<<24),
+	"spec.data.synthetic.zipf":        means("Exponent of the frequencies of the ids.").in(0.1, 3),
+	"spec.data.synthetic.teacher_dim": means("Largest embedding width of the hidden model.").in(1, 64),
 	"spec.data.synthetic.seed":        means("Seed of the generator."),
 }
 

@@ -77,6 +77,9 @@ func notOneOf(value string, accepted []string) string {
 	if value == "" {
 		return "is required: one of " + strings.Join(accepted, ", ")
 	}
+	if len(accepted) == 1 {
+		return fmt.Sprintf("%q is not accepted, only %s is", clip(value), accepted[0])
+	}
 	if near, ok := nearest(value, accepted); ok && near != value {
 		return fmt.Sprintf("%q is not accepted, did you mean %s? (one of %s)", clip(value), near, strings.Join(accepted, ", "))
 	}
@@ -146,9 +149,6 @@ func (c *checker) synthetic(d *Data) {
 		c.fault(path, "is required by format synthetic; it needs at least train_rows")
 		return
 	}
-	if s := d.Synthetic; s.Numeric+s.Categorical > fieldsMax {
-		c.fault(path, "%d fields, at most %d", s.Numeric+s.Categorical, fieldsMax)
-	}
 }
 
 func (c *checker) train(t *Train) {
@@ -191,7 +191,7 @@ func (c *checker) nested(path string, t reflect.Type, err error) {
 	}
 	message := err.Error()
 	for _, m := range members(t) {
-		named := regexp.MustCompile(`(?:^|: )` + m.name + `(\[\d+\])?:? (.+)$`)
+		named := regexp.MustCompile(`(?:^|: )` + m.name + `(\[\d+\])?(?:, [a-z_, ]+)?:? (.+)$`)
 		if found := named.FindStringSubmatch(message); found != nil {
 			path, message = join(path, m.name)+found[1], found[2]
 			break

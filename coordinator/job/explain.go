@@ -1,0 +1,212 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Explain writes the job with everything that was left out, as a job file of
+// its own in which values that are the default are marked, and then, as
+// comments, what the job comes to: steps, parameters and memory. trainRows is 0
+// when it is not known; synthetic data tell it themselves. The job must be valid.
+func (j *Job) Explain(w io.Writer, trainRows int64) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# job %s, resolved; values marked \"default\" are so without being given\n", j.Metadata.Name)
+	encoder := yaml.NewEncoder(&b)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(explainer{j}.node(reflect.ValueOf(j).Elem(), nil)); err != nil {
+		return fmt.Errorf("explain job: %w", err)
+	}
+	if err := j.summary(&b, trainRows); err != nil {
+		return fmt.Errorf("explain job: %w", err)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func (j *Job) summary(w io.Writer, trainRows int64) error {
+	d := j.Spec.Data
+	if d.Format == FormatSynthetic {
+		trainRows = d.Synthetic.TrainRows
+	}
+	t := j.Spec.Train
+	if trainRows > 0 {
+		fmt.Fprintf(w, "# steps: %s per epoch, %s in all; %s rows in batches of %s, each in %d lanes\n",
+			group(j.StepsPerEpoch(trainRows)), group(j.Steps(trainRows)), group(trainRows), group(int64(t.BatchSize)), t.Lanes)
+	} else {
+		fmt.Fprintf(w, "# steps: known once the rows are counted; rows / %s per epoch, rounded up, and %d epochs\n",
+			group(int64(t.BatchSize)), t.Epochs)
+	}
+	tables, err := j.Tables()
+	if err != nil {
+		return err
+	}
+	width := 0
+	for _, c := range tables[0].Columns {
+		width += c.Width
+	}
+	network, err := j.DenseParameters()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "# parameters: %s of the network, and %d per row of the table\n", group(network), width)
+
+	rows, known := j.RowsMax()
+	of := "at most " + group(rows)
+	if !known {
+		rows, of = 1_000_000, "every 1,000,000"
+	}
+	m, err := j.MemoryPerServer(rows)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "# memory of one server, predicted: %s for %s rows of %d bytes, %s for the network, %s for the process\n",
+		mebibytes(m.Rows), of, m.Row, mebibytes(m.Dense), mebibytes(m.Process))
+	fmt.Fprintf(w, "# digest: %s\n", j.Digest())
+	return nil
+}
+
+// group writes a number with commas.
+func group(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func mebibytes(n int64) string {
+	if n < 1<<20 {
+		return "less than 1 MiB"
+	}
+	return group((n+1<<19)>>20) + " MiB"
+}
+
+// explainer turns the job into a tree of YAML nodes.
+type explainer struct{ job *Job }
+
+// node returns the YAML of a value; steps are the member numbers that lead to it.
+func (e explainer) node(v reflect.Value, steps []int) *yaml.Node {
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return plainNode(v)
+	}
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for _, m := range members(v.Type()) {
+		field := v.Field(m.index)
+		if omitted(v.Type().Field(m.index), field) {
+			continue
+		}
+		key := &yaml.Node{Kind: yaml.ScalarNode, Value: m.name}
+		here := append(append([]int(nil), steps...), m.index)
+		isDefault := len(steps) > 0 && e.isDefault(here, field)
+		value := plainNode(field)
+		if fields, ok := field.Interface().([]Field); ok {
+			value = fieldNodes(fields)
+		}
+		switch {
+		case isDefault && (value.Kind == yaml.ScalarNode || value.Style == yaml.FlowStyle):
+			value.LineComment = "default"
+		case isDefault:
+			key.LineComment = "default"
+		case m.typ != reflect.TypeFor[[]Field]():
+			value = e.node(field, here)
+		}
+		n.Content = append(n.Content, key, value)
+	}
+	return n
+}
+
+// omitted tells whether a field is left out, as it is in JSON.
+func omitted(f reflect.StructField, v reflect.Value) bool {
+	return strings.HasSuffix(f.Tag.Get("json"), ",omitempty") && isZero(v)
+}
+
+// plainNode returns the YAML of a value without marks.
+func plainNode(v reflect.Value) *yaml.Node {
+	if v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	var n yaml.Node
+	switch v.Kind() {
+	case reflect.Struct:
+		n.Kind = yaml.MappingNode
+		for _, m := range members(v.Type()) {
+			if field := v.Field(m.index); !omitted(v.Type().Field(m.index), field) {
+				n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: m.name}, plainNode(field))
+			}
+		}
+	case reflect.Slice:
+		n.Kind = yaml.SequenceNode
+		if v.Type().Elem().Kind() != reflect.Struct {
+			n.Style = yaml.FlowStyle
+		}
+		for i := range v.Len() {
+			n.Content = append(n.Content, plainNode(v.Index(i)))
+		}
+	case reflect.String:
+		n.SetString(v.String())
+		if n.ShortTag() == "!!str" && looksOtherwise(v.String()) {
+			n.Style = yaml.DoubleQuotedStyle
+		}
+	default:
+		// Numbers and booleans: JSON's shortest form is YAML too.
+		n.Kind, n.Value = yaml.ScalarNode, string(encode(v.Interface()))
+	}
+	return &n
+}
+
+// looksOtherwise tells whether a plain scalar of this text would not be a string.
+func looksOtherwise(s string) bool {
+	n := yaml.Node{Kind: yaml.ScalarNode, Value: s}
+	return n.ShortTag() != "!!str"
+}
+
+// fieldNodes lists fields one per line, without what is the default in each.
+func fieldNodes(fields []Field) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, f := range fields {
+		short := f
+		v, s := reflect.ValueOf(f), reflect.ValueOf(&short).Elem()
+		for _, m := range members(v.Type())[1:] { // all but the name
+			without := f
+			reflect.ValueOf(&without).Elem().Field(m.index).SetZero()
+			if reflect.ValueOf(without.withDefaults()).Field(m.index).Equal(v.Field(m.index)) {
+				s.Field(m.index).SetZero()
+			}
+		}
+		line := plainNode(s)
+		line.Style = yaml.FlowStyle
+		n.Content = append(n.Content, line)
+	}
+	return n
+}
+
+// isDefault tells whether the value that steps lead to would be the same had it
+// been left out.
+func (e explainer) isDefault(steps []int, v reflect.Value) bool {
+	var without Job
+	if err := json.Unmarshal(e.job.JSON(), &without); err != nil {
+		panic(fmt.Sprintf("job: BUG: decode what was encoded: %v", err))
+	}
+	parent := follow(reflect.ValueOf(&without).Elem(), steps[:len(steps)-1])
+	reflect.Indirect(parent).Field(steps[len(steps)-1]).SetZero()
+	without = without.WithDefaults()
+	return reflect.DeepEqual(follow(reflect.ValueOf(&without).Elem(), steps).Interface(), v.Interface())
+}
+
+// follow returns the value that member numbers lead to, through pointers.
+func follow(v reflect.Value, steps []int) reflect.Value {
+	for _, i := range steps {
+		v = reflect.Indirect(v).Field(i)
+	}
+	return v
+}
