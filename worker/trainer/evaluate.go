@@ -1,0 +1,44 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/ps/client"
+)
+
+// evalRows is how many samples are scored at once. A sample's score does not
+// depend on it.
+const evalRows = 2048
+
+// Evaluate scores rows [lo, hi) of a split, in the order of the files, with
+// the model as it was at the version.
+func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo, hi int64) (*eval.Accumulator, error) {
+	data, ok := t.cfg.Data.Split(split)
+	if !ok {
+		return nil, fmt.Errorf("the data have no %s split", split)
+	}
+	acc := &eval.Accumulator{}
+	s := &slot{dense: &denseSet{values: t.takeDense()}}
+	defer t.giveDense(s.dense.values)
+	dense := s.dense.values
+	for ; lo < hi; lo += evalRows {
+		end := min(lo+evalRows, hi)
+		if err := data.Read(ctx, &s.data, lo, end); err != nil {
+			return nil, fmt.Errorf("read rows %d to %d of the %s split: %w", lo, end, split, err)
+		}
+		s.unique.Build(s.data.Keys)
+		s.rows = client.Rows{Table: t.table, Width: t.width, Keys: s.unique.Keys, Values: grow(s.rows.Values, len(s.unique.Keys)*t.width)}
+		if err := t.cfg.Client.Pull(ctx, version, []client.Rows{s.rows}, dense); err != nil {
+			return nil, err
+		}
+		dense = nil // once is enough
+		logits := t.forward(s, false)
+		t.probs = grow(t.probs, len(logits))
+		kernel.SigmoidSlice(t.probs, logits)
+		acc.Add(t.probs, s.data.Labels)
+	}
+	return acc, nil
+}

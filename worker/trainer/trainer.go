@@ -1,0 +1,120 @@
+// Package trainer computes the steps of a job: it reads a lane's samples,
+// pulls their rows, runs the model forward and backward, and pushes the
+// gradients. What a lane's push contains is a pure function of the job, the
+// data, the step and the lane; who computes it, and how often, does not matter.
+package trainer
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/ps/client"
+	"github.com/fathom-train/fathom/worker/dataset"
+)
+
+// Config is what a Trainer needs for one run of a job.
+type Config struct {
+	Job    *job.Job
+	Run    uint64 // names the run in every push
+	Data   *dataset.Set
+	Client *client.Client
+	// Metrics may be nil.
+	Metrics *Metrics
+}
+
+// Trainer trains and evaluates one job. Its methods may not run concurrently:
+// they share the model and its buffers.
+type Trainer struct {
+	cfg   Config
+	train *dataset.Split
+	net   model.Model
+	// table and width describe the embedding rows: columns side by side.
+	table   uint16
+	columns []model.Column
+	width   int
+	// sizes are the lengths of the dense tensors, by id.
+	sizes   []int
+	input   [][]float32 // per column [n, fields*width]
+	dInput  [][]float32
+	dLogits []float32
+	probs   []float32
+	spare   sync.Pool // of dense buffer sets
+}
+
+// New prepares the model and its buffers.
+func New(cfg Config) (*Trainer, error) {
+	train, ok := cfg.Data.Split("train")
+	if !ok {
+		return nil, fmt.Errorf("the data have no train split")
+	}
+	net, err := model.New(cfg.Job.Spec.Model, cfg.Data.Fields())
+	if err != nil {
+		return nil, fmt.Errorf("build the model: %w", err)
+	}
+	t := &Trainer{cfg: cfg, train: train, net: net, columns: net.Columns()}
+	for _, c := range t.columns {
+		t.width += c.Width
+	}
+	for _, p := range net.Params() {
+		t.sizes = append(t.sizes, p.Size())
+	}
+	t.input = make([][]float32, len(t.columns))
+	t.dInput = make([][]float32, len(t.columns))
+	return t, nil
+}
+
+// takeDense returns a buffer set that nobody uses; giveDense takes it back.
+func (t *Trainer) takeDense() [][]float32 {
+	if d, ok := t.spare.Get().([][]float32); ok {
+		return d
+	}
+	return t.newDense()
+}
+
+func (t *Trainer) giveDense(d [][]float32) { t.spare.Put(d) }
+
+// Progress is told of every push that was acknowledged: the sum of the lane's
+// sample losses and their number. It may be called from several goroutines.
+type Progress func(step uint64, lane int, lossSum float64, samples int)
+
+// newDense allocates one buffer per dense tensor.
+func (t *Trainer) newDense() [][]float32 {
+	d := make([][]float32, len(t.sizes))
+	for i, n := range t.sizes {
+		d[i] = make([]float32, n)
+	}
+	return d
+}
+
+// NumericalError reports a loss that is not a number. The step is not pushed.
+type NumericalError struct {
+	Step uint64
+	Lane int
+	Loss float64
+}
+
+func (e *NumericalError) Error() string {
+	return fmt.Sprintf("the loss of step %d lane %d is %v: lower the learning rate, or check the numeric fields for extreme values", e.Step, e.Lane, e.Loss)
+}
+
+// Train computes the given lanes from the first step that not every shard has
+// yet, up to lastStep, and returns when their pushes are acknowledged or ctx
+// ends. Steps that others complete meanwhile are skipped.
+func (t *Trainer) Train(ctx context.Context, lanes []int, lastStep uint64, progress Progress) error {
+	for {
+		version, err := t.cfg.Client.Version(ctx)
+		if err != nil {
+			return err
+		}
+		if version >= lastStep || len(lanes) == 0 {
+			return nil
+		}
+		again, err := t.runPipeline(ctx, lanes, version+1, lastStep, progress)
+		if err != nil || !again {
+			return err
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package trainer_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"sync"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/ps/client"
+	"github.com/fathom-train/fathom/ps/fsm"
+	"github.com/fathom-train/fathom/ps/table"
+	"github.com/fathom-train/fathom/ps/wire"
+	"github.com/fathom-train/fathom/shard"
+	"github.com/fathom-train/fathom/worker/dataset"
+	"github.com/fathom-train/fathom/worker/trainer"
+)
+
+const smallJob = `
+apiVersion: fathom.dev/v1alpha1
+kind: TrainingJob
+metadata: {name: small}
+spec:
+  data:
+    format: synthetic
+    synthetic: {train_rows: 3000, valid_rows: 600, test_rows: 600, numeric: 2, categorical: 4, vocabulary: 500, seed: 3}
+  model: {name: deepfm, embedding_dim: 4, hidden: [16, 8], dropout: 0.1, batch_norm: true}
+  train:
+    epochs: 2
+    batch_size: 512
+    lanes: 4
+    seed: 11
+    optimizer: {name: lamb, learning_rate: 0.01, trust_floor: 0.1}
+    embedding_init: {kind: normal, scale: 0.01}
+`
+
+func parse(t *testing.T, sets ...string) *job.Job {
+	t.Helper()
+	j, err := job.Parse("small.yaml", []byte(smallJob), sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// cluster is a set of state machines in this process.
+type cluster struct {
+	job    *job.Job
+	states []*fsm.State
+	client *client.Client
+	data   *dataset.Set
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+const run = 77
+
+func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
+	t.Helper()
+	data, err := dataset.Open(context.Background(), j.Spec.Data, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { data.Close() })
+	tables, err := j.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dense, err := j.Dense()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes := make([]int, len(dense))
+	for i, d := range dense {
+		sizes[i] = d.Size
+	}
+	homes := shard.PlaceDense(sizes, shards)
+	c := &cluster{job: j, data: data}
+	var routes []client.Route
+	for i, s := range shard.Even(shards).Shards {
+		schema := fsm.Schema{Job: "small", Run: run, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes, PreImages: 1}
+		for _, tb := range tables {
+			st := table.Schema{ID: tb.ID, Name: tb.Name}
+			for _, col := range tb.Columns {
+				st.Columns = append(st.Columns, table.Column{Name: col.Name, Width: col.Width, Init: col.Init, Optimizer: col.Optimizer})
+			}
+			schema.Tables = append(schema.Tables, st)
+		}
+		route := client.Route{Shard: s.ID, Range: s.Range}
+		for k, d := range dense {
+			if homes[k] == s.ID {
+				schema.Dense = append(schema.Dense, fsm.DenseTensor{ID: d.ID, Name: d.Name, Size: d.Size, Init: d.Init, Optimizer: d.Optimizer})
+				route.Dense = append(route.Dense, d.ID)
+			}
+		}
+		body, err := fsm.MarshalSchema(schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := fsm.New()
+		if r := state.Apply(1, wire.AppendConfigure(nil, body)); r.Err != nil {
+			t.Fatalf("configure shard %d: %v", i, r.Err)
+		}
+		t.Cleanup(state.Close)
+		c.states = append(c.states, state)
+		routes = append(routes, route)
+	}
+	c.client = client.NewLocal(run, routes, c.states)
+	return c
+}
+
+func (c *cluster) trainer(t *testing.T) *trainer.Trainer {
+	t.Helper()
+	tr, err := trainer.New(trainer.Config{Job: c.job, Run: run, Data: c.data, Client: c.client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// hash is the model hash: the sum of the shards' state hashes.
+func (c *cluster) hash() string {
+	var lo, hi uint64
+	for _, s := range c.states {
+		h := s.Hash()
+		var carry uint64
+		lo, carry = bits.Add64(lo, binary.LittleEndian.Uint64(h[:8]), 0)
+		hi, _ = bits.Add64(hi, binary.LittleEndian.Uint64(h[8:]), carry)
+	}
+	return fmt.Sprintf("%016x%016x", hi, lo)
+}
+
+func (c *cluster) steps() uint64 {
+	split, _ := c.data.Split("train")
+	return uint64(c.job.StepsPerEpoch(split.Rows())) * uint64(c.job.Spec.Train.Epochs)
+}
+
+// trainAll runs one trainer for every list of lanes, at once.
+func (c *cluster) trainAll(t *testing.T, lanes [][]int, last uint64) {
+	t.Helper()
+	var g errgroup.Group
+	for _, own := range lanes {
+		tr := c.trainer(t)
+		g.Go(func() error { return tr.Train(context.Background(), own, last, nil) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range c.states {
+		if v, _ := s.Version(); v != last {
+			t.Fatalf("shard %d ended at version %d, want %d", i, v, last)
+		}
+	}
+}
+
+func TestModelIsTheSameForAnyNumberOfWorkersAndShards(t *testing.T) {
+	want := ""
+	for _, c := range []struct {
+		shards int
+		lanes  [][]int
+	}{
+		{1, [][]int{{0, 1, 2, 3}}},
+		{3, [][]int{{0, 1, 2, 3}}},
+		{2, [][]int{{0, 1}, {2, 3}}},
+		{5, [][]int{{3}, {1, 2}, {0}}},
+		// Two workers that believe they own the same lanes: duplicates change nothing.
+		{2, [][]int{{0, 1, 2}, {2, 3, 1}}},
+	} {
+		cl := newCluster(t, parse(t), c.shards)
+		cl.trainAll(t, c.lanes, cl.steps())
+		got := cl.hash()
+		if want == "" {
+			want = got
+		}
+		if got != want {
+			t.Errorf("%d shards, lanes %v: model hash %s, want %s", c.shards, c.lanes, got, want)
+		}
+	}
+	other := newCluster(t, parse(t, "spec.train.seed=12"), 2)
+	other.trainAll(t, [][]int{{0, 1, 2, 3}}, other.steps())
+	if other.hash() == want {
+		t.Error("another seed gave the same model hash")
+	}
+}
+
+func TestInterruptedWorkerIsContinuedByAnother(t *testing.T) {
+	plain := newCluster(t, parse(t), 3)
+	plain.trainAll(t, [][]int{{0, 1, 2, 3}}, plain.steps())
+
+	c := newCluster(t, parse(t), 3)
+	ctx, cancel := context.WithCancel(context.Background())
+	var once sync.Once
+	err := c.trainer(t).Train(ctx, []int{0, 1, 2, 3}, c.steps(), func(step uint64, lane int, _ float64, _ int) {
+		if step == 4 && lane == 2 {
+			once.Do(cancel) // in the middle of a step
+		}
+	})
+	if err == nil {
+		t.Fatal("training ended without error although it was interrupted")
+	}
+	c.trainAll(t, [][]int{{1, 0}, {3, 2}}, c.steps())
+	if got, want := c.hash(), plain.hash(); got != want {
+		t.Errorf("model hash after the interruption is %s, want %s", got, want)
+	}
+}
+
+func TestTrainingLearnsAndEvaluationMergesBlocks(t *testing.T) {
+	c := newCluster(t, parse(t, "spec.train.epochs=6"), 2)
+	c.trainAll(t, [][]int{{0, 1}, {2, 3}}, c.steps())
+	tr := c.trainer(t)
+	split, _ := c.data.Split("test")
+	whole, err := tr.Evaluate(context.Background(), "test", c.steps(), 0, split.Rows())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []*eval.Accumulator
+	for lo := int64(0); lo < split.Rows(); lo += 250 {
+		b, err := tr.Evaluate(context.Background(), "test", c.steps(), lo, min(lo+250, split.Rows()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks = append(blocks, b)
+	}
+	one, many := eval.Merge([]*eval.Accumulator{whole}), eval.Merge(blocks)
+	if one.AUC != many.AUC || one.Samples != many.Samples {
+		t.Errorf("scores of the whole split %+v differ from those of its blocks %+v", one, many)
+	}
+	if one.AUC < 0.6 {
+		t.Errorf("test AUC is %.4f: nothing was learnt", one.AUC)
+	}
+}
