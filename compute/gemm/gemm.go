@@ -1,7 +1,14 @@
 // Package gemm multiplies float32 matrices. Every element of the result is one
 // chain of correctly rounded fused multiply-adds along k, ascending, so it has
 // the same bits whatever the tile sizes, the number of threads and the code
-// path; blocking over k only stores and reloads the running value.
+// path; blocking over k only stores and reloads the running value. A NaN result
+// is always the one of package kernel.
+//
+// The way is that of Goto and van de Geijn (2008): B and A are copied block by
+// block into strips that the micro-kernel reads in order, and the micro-kernel
+// keeps a tile of C in registers. Rows and columns missing at C's edges are
+// computed on filler and dropped. A product of one row or column has nothing to
+// gain from tiles and goes its own way (row.go).
 //
 // Gemm is safe for concurrent use on distinct destinations.
 package gemm
@@ -10,8 +17,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"github.com/fathom-train/fathom/compute/kernel"
 )
 
 // The tile of the micro-kernel, and the blocks that keep its operands in the
@@ -23,6 +28,8 @@ const (
 	kBlock = 256
 	mBlock = 20 * tileM
 	nBlock = 64 * tileN
+	// rowN is the width of the strips of a product that is a single row.
+	rowN = 64
 )
 
 // threads bounds the goroutines of one call.
@@ -42,6 +49,14 @@ type operand struct {
 	row, col int
 }
 
+// from returns the operand without its first i rows and j columns.
+func (x operand) from(i, j int) operand {
+	return operand{x.data[i*x.row+j*x.col:], x.row, x.col}
+}
+
+func (x operand) transposed() operand { return operand{x.data, x.col, x.row} }
+
+// view checks and returns the operand of a stored matrix.
 func view(name string, trans bool, rows, cols int, data []float32, ld int) operand {
 	r, c := rows, cols
 	if trans {
@@ -96,11 +111,9 @@ func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate
 		hi := min(lo+step, size)
 		wg.Go(func() {
 			if n > m {
-				part := operand{b.data[lo*b.col:], b.row, b.col}
-				multiply(m, hi-lo, k, a, part, c[lo:], ldc, accumulate)
+				multiply(m, hi-lo, k, a, b.from(0, lo), c[lo:], ldc, accumulate)
 			} else {
-				part := operand{a.data[lo*a.row:], a.row, a.col}
-				multiply(hi-lo, n, k, part, b, c[lo*ldc:], ldc, accumulate)
+				multiply(hi-lo, n, k, a.from(lo, 0), b, c[lo*ldc:], ldc, accumulate)
 			}
 		})
 	}
@@ -109,10 +122,13 @@ func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate
 
 // scratch holds the packed blocks of one goroutine.
 type scratch struct {
-	a [mBlock * kBlock]float32
+	// a has room for what the packing of the last strip writes past its end.
+	a [mBlock*kBlock + 16]float32
 	b [nBlock * kBlock]float32
-	// tile is the result of a tile that reaches over C's edge.
-	tile [tileM * tileN]float32
+	// edge is a tile that reaches over C's edge.
+	edge [tileM * tileN]float32
+	// row is a piece of a single row that is not in one piece in C.
+	row [rowN]float32
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -121,47 +137,25 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
+	switch {
+	case m == 1:
+		multiplyRow(s, n, k, a, b, c, 1, accumulate)
+		return
+	case n == 1:
+		// The transposed product; a*b and b*a have the same bits.
+		multiplyRow(s, m, k, b.transposed(), a.transposed(), c, ldc, accumulate)
+		return
+	}
 	for j := 0; j < n; j += nBlock {
 		nb := min(nBlock, n-j)
 		for p := 0; p < k; p += kBlock {
 			kb := min(kBlock, k-p)
-			pack(s.b[:], operand{b.data[p*b.row+j*b.col:], b.col, b.row}, nb, kb, tileN)
+			pack(s.b[:], b.from(p, j).transposed(), nb, kb, tileN)
 			load := accumulate || p > 0
 			for i := 0; i < m; i += mBlock {
 				mb := min(mBlock, m-i)
-				pack(s.a[:], operand{a.data[i*a.row+p*a.col:], a.row, a.col}, mb, kb, tileM)
+				pack(s.a[:], a.from(i, p), mb, kb, tileM)
 				block(s, mb, nb, kb, c[i*ldc+j:], ldc, load)
-			}
-		}
-	}
-}
-
-// pack copies an [rows, k] operand into strips of width rows, each strip k
-// columns of width consecutive elements; the last strip is filled with zeros.
-func pack(dst []float32, x operand, rows, k, width int) {
-	for i := 0; i < rows; i += width {
-		strip := dst[i*k : i*k+width*k]
-		w := min(width, rows-i)
-		if w < width {
-			clear(strip)
-		}
-		if x.row == 1 {
-			for p := range k {
-				copy(strip[p*width:p*width+w], x.data[i+p*x.col:])
-			}
-			continue
-		}
-		for r := range w {
-			src := x.data[(i+r)*x.row:]
-			if x.col == 1 {
-				src = src[:k]
-				for p, v := range src {
-					strip[p*width+r] = v
-				}
-				continue
-			}
-			for p := range k {
-				strip[p*width+r] = src[p*x.col]
 			}
 		}
 	}
@@ -175,55 +169,19 @@ func block(s *scratch, m, n, k int, c []float32, ldc int, load bool) {
 			as := s.a[i*k:]
 			rows, cols := min(tileM, m-i), min(tileN, n-j)
 			if rows == tileM && cols == tileN {
-				tile(k, as, bs, c[i*ldc+j:], ldc, load)
+				tile(rows, cols, k, as, bs, c[i*ldc+j:], ldc, load)
 				continue
 			}
-			edge := s.tile[:]
+			edge := s.edge[:]
 			if load {
 				for r := range rows {
 					copy(edge[r*tileN:r*tileN+cols], c[(i+r)*ldc+j:])
 				}
 			}
-			tile(k, as, bs, edge, tileN, load)
+			tile(rows, cols, k, as, bs, edge, tileN, load)
 			for r := range rows {
 				copy(c[(i+r)*ldc+j:(i+r)*ldc+j+cols], edge[r*tileN:])
 			}
-		}
-	}
-}
-
-// tile computes one [tileM, tileN] tile from strips of k columns.
-func tile(k int, a, b, c []float32, ldc int, load bool) {
-	_, _, _ = a[k*tileM-1], b[k*tileN-1], c[(tileM-1)*ldc+tileN-1]
-	if kernel.SIMD() {
-		tileVector(k, &a[0], &b[0], &c[0], ldc, load)
-		return
-	}
-	tilePortable(k, a, b, c, ldc, load)
-}
-
-// tilePortable is the definition of tile. Eight chains run side by side,
-// because one alone would wait for every rounding.
-func tilePortable(k int, a, b, c []float32, ldc int, load bool) {
-	for i := range tileM {
-		for j := 0; j < tileN; j += 8 {
-			row := c[i*ldc+j : i*ldc+j+8]
-			var s [8]float32
-			if load {
-				copy(s[:], row)
-			}
-			for p := range k {
-				x, y := a[p*tileM+i], b[p*tileN+j:p*tileN+j+8]
-				s[0] = kernel.FMA(x, y[0], s[0])
-				s[1] = kernel.FMA(x, y[1], s[1])
-				s[2] = kernel.FMA(x, y[2], s[2])
-				s[3] = kernel.FMA(x, y[3], s[3])
-				s[4] = kernel.FMA(x, y[4], s[4])
-				s[5] = kernel.FMA(x, y[5], s[5])
-				s[6] = kernel.FMA(x, y[6], s[6])
-				s[7] = kernel.FMA(x, y[7], s[7])
-			}
-			copy(row, s[:])
 		}
 	}
 }

@@ -2,5 +2,12 @@
 
 package gemm
 
-// tileVector is not reached: kernel.SIMD is false on this platform.
-func tileVector(k int, a, b, c *float32, ldc int, load bool) { panic("gemm: BUG: no vector code") }
+// kernel.SIMD is false on this platform, so none of these is reached.
+
+const noVector = "gemm: BUG: no vector code"
+
+func tileVector(k int, a, b, c *float32, ldc int, load bool) { panic(noVector) }
+
+func rowVector(k int, x, b *float32, stride int, c *float32, load bool) { panic(noVector) }
+
+func transposeVector(dst *float32, width int, src *float32, stride, rows, k int) { panic(noVector) }
