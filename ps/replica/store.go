@@ -61,7 +61,7 @@ func openWAL(dir string, segmentBytes int, logger hclog.Logger) (w *wal.WAL, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
-	w, err = wal.Open(dir, wal.WithCodec(entryCodec{}), wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	w, err = wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
 	if errors.Is(err, wal.ErrCorrupt) {
 		return nil, damaged(dir, "open log: %w", err)
 	}
@@ -99,11 +99,11 @@ func (s *store) verify() (first, last uint64, err error) {
 	var term uint64
 	for i := first; i <= last && last > 0; i++ {
 		var l raft.Log
-		if err := s.disk.GetLog(i, &l); err != nil {
+		if err := s.read(i, &l); err != nil {
 			return 0, 0, damaged(s.segment(i), "entry %d: %w", i, err)
 		}
-		if l.Index != i || l.Term < term {
-			return 0, 0, damaged(s.segment(i), "entry %d of term %d stands where entry %d of term %d or later belongs", l.Index, l.Term, i, term)
+		if l.Term < term {
+			return 0, 0, damaged(s.segment(i), "entry %d is of term %d, the one before it of term %d", i, l.Term, term)
 		}
 		term = l.Term
 	}
@@ -137,10 +137,7 @@ func (s *store) IsMonotonic() bool {
 // raft's answer to an error would be a panic of the whole process, and other
 // groups must go on.
 func (s *store) GetLog(index uint64, l *raft.Log) error {
-	err := s.disk.GetLog(index, l)
-	if err == nil && l.Index != index {
-		err = fmt.Errorf("entry %d stands in its place: %w", l.Index, errChecksum)
-	}
+	err := s.read(index, l)
 	if err == nil || errors.Is(err, raft.ErrLogNotFound) || errors.Is(err, wal.ErrClosed) {
 		return err
 	}
@@ -152,6 +149,26 @@ func (s *store) GetLog(index uint64, l *raft.Log) error {
 	return err
 }
 
+// read reads and checks one entry. The library panics on some damage.
+func (s *store) read(index uint64, l *raft.Log) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v: %w", p, errChecksum)
+		}
+	}()
+	*l = raft.Log{}
+	if err := s.disk.GetLog(index, l); err != nil {
+		return err
+	}
+	if err := unseal(l); err != nil {
+		return err
+	}
+	if l.Index != index {
+		return fmt.Errorf("entry %d stands in its place: %w", l.Index, errChecksum)
+	}
+	return nil
+}
+
 // StoreLog appends one entry.
 func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
@@ -161,7 +178,11 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		return nil
 	}
 	defer s.begin(opAppend)()
-	if err := s.disk.StoreLogs(logs); err != nil {
+	sealed := make([]*raft.Log, len(logs))
+	for i, l := range logs {
+		sealed[i] = seal(l)
+	}
+	if err := s.disk.StoreLogs(sealed); err != nil {
 		return s.refuse(fmt.Errorf("append to log %s: %w", s.dir, err))
 	}
 	if err := s.tail.set(logs[len(logs)-1].Index, false); err != nil {
