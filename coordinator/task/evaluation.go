@@ -1,22 +1,5 @@
 package task
 
-// EvaluationBlockRows is the unit of evaluation: block b of a split is its
-// rows [b*EvaluationBlockRows, (b+1)*EvaluationBlockRows) in file order, the
-// last block may be shorter. Scores are merged in block order, so the size is
-// part of the result's last bits (the sum of the log loss).
-const EvaluationBlockRows = 8192
-
-// Blocks is the number of blocks of a split.
-func Blocks(rows int64) int {
-	return int((rows + EvaluationBlockRows - 1) / EvaluationBlockRows)
-}
-
-// BlockRange is the rows [lo, hi) of a block.
-func BlockRange(rows int64, block int) (lo, hi int64) {
-	lo = int64(block) * EvaluationBlockRows
-	return lo, min(lo+EvaluationBlockRows, rows)
-}
-
 // Evaluation shares the blocks of one evaluation among workers.
 type Evaluation struct {
 	assignment *Assignment

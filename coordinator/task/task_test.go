@@ -110,25 +110,6 @@ func fewestMoves(owner, workers []string, n int) int {
 	return moves
 }
 
-func TestBlocksCoverTheSplitOnce(t *testing.T) {
-	for rows, want := range map[int64]int{0: 0, 1: 1, EvaluationBlockRows: 1, EvaluationBlockRows + 1: 2, 10*EvaluationBlockRows - 1: 10} {
-		if got := Blocks(rows); got != want {
-			t.Errorf("%d rows are %d blocks, want %d", rows, got, want)
-		}
-		next := int64(0)
-		for b := range Blocks(rows) {
-			lo, hi := BlockRange(rows, b)
-			if lo != next || hi <= lo || hi-lo > EvaluationBlockRows {
-				t.Errorf("block %d of %d rows is [%d, %d)", b, rows, lo, hi)
-			}
-			next = hi
-		}
-		if next != rows {
-			t.Errorf("the blocks of %d rows end at %d", rows, next)
-		}
-	}
-}
-
 func TestIdleWorkersGetTheLastBlocksOfBusyOnes(t *testing.T) {
 	e := NewEvaluation(8)
 	e.Rebalance([]string{"a", "b"})

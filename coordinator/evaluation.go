@@ -1,0 +1,82 @@
+package coordinator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
+)
+
+// evaluationOf returns the evaluation a block belongs to, or nil when it is
+// over or never was: such a block is of no use to anyone, and no fault of its
+// sender, who may have been given an order that is out of date.
+func (l *leader) evaluationOf(b *proto.EvaluationBlock) *evaluation {
+	r := l.active()
+	if r == nil || r.evaluation == nil || b.GetJob() != r.id() || b.GetRun() != r.run {
+		return nil
+	}
+	if e := r.evaluation; b.GetEpoch() == e.epoch && b.GetSplit() == e.split {
+		return e
+	}
+	return nil
+}
+
+// noteBlock takes in the scores of one block; errors are the sender's fault.
+func (l *leader) noteBlock(b *proto.EvaluationBlock) error {
+	scores, err := eval.Parse(b.GetScores())
+	if err != nil {
+		return fmt.Errorf("scores of block %d: %w", b.GetBlock(), err)
+	}
+	if scores.Samples() > job.EvaluationBlockRows {
+		return fmt.Errorf("block %d has %d samples, at most %d fit", b.GetBlock(), scores.Samples(), job.EvaluationBlockRows)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.evaluationOf(b)
+	if e == nil {
+		return nil
+	}
+	if b.GetBlock() >= uint64(len(e.scores)) {
+		return fmt.Errorf("block %d of split %s, which has %d", b.GetBlock(), e.split, len(e.scores))
+	}
+	if e.share.Done(int(b.GetBlock())) {
+		e.scores[b.GetBlock()] = scores
+		l.poke()
+	}
+	return nil
+}
+
+// mergeScores makes the result of an evaluation whose blocks are all there. It
+// sorts all scores, so it does not hold mu; it is called by one goroutine.
+func (l *leader) mergeScores() {
+	l.mu.Lock()
+	var e *evaluation
+	if r := l.active(); r != nil && r.evaluation != nil && r.evaluation.share.Left() == 0 && r.evaluation.result == nil {
+		e = r.evaluation
+	}
+	l.mu.Unlock()
+	if e == nil {
+		return
+	}
+	result := eval.Merge(e.scores)
+	l.mu.Lock()
+	e.result = &result
+	l.mu.Unlock()
+}
+
+// evaluated leaves an evaluation that has its result.
+func (l *leader) evaluated(r *run, now time.Time) *write {
+	e := r.evaluation
+	if e.result == nil {
+		return nil
+	}
+	if e.result.Invalid > 0 {
+		r.fail(false, "%d of %d scores of split %s at step %d are no numbers: the training diverged",
+			e.result.Invalid, e.result.Samples, e.split, r.plan.lastStep)
+		return nil
+	}
+	return l.next(r, now, &proto.Score{Epoch: e.epoch, Split: e.split, Version: r.plan.lastStep,
+		Samples: e.result.Samples, Auc: e.result.AUC, LogLoss: e.result.LogLoss})
+}

@@ -1,0 +1,425 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/coordinator/store"
+	"github.com/fathom-train/fathom/proto"
+)
+
+// cluster is coordinators, servers and workers inside one synctest bubble: all
+// time is virtual, all connections are in memory. Servers and workers are the
+// real client sessions over simulated state.
+type cluster struct {
+	t      *testing.T
+	memory *store.Memory
+	log    *slog.Logger
+	model  simModel
+
+	mu        sync.Mutex
+	listeners map[string]*bufconn.Listener
+}
+
+// inBubble runs a test with a cluster in a bubble and cleans up before its end.
+func inBubble(t *testing.T, f func(t *testing.T, c *cluster)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t, memory: store.NewMemory(), listeners: map[string]*bufconn.Listener{}, log: slog.New(slog.DiscardHandler)}
+		c.model.versions = map[uint32]uint64{}
+		c.model.lanes = map[[2]uint64]bool{}
+		if testing.Verbose() {
+			c.log = slog.New(slog.NewTextHandler(t.Output(), nil))
+		}
+		f(t, c)
+	})
+}
+
+// dial is the option that connects by the names of coordinators.
+func (c *cluster) dial() grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		c.mu.Lock()
+		l := c.listeners[addr]
+		c.mu.Unlock()
+		if l == nil {
+			return nil, fmt.Errorf("nothing listens at %s", addr)
+		}
+		return l.DialContext(ctx)
+	})
+}
+
+func address(node string) string { return "passthrough:///" + node }
+
+// coordinator starts a service; the returned function stops it.
+func (c *cluster) coordinator(node string) (*Service, func()) {
+	c.t.Helper()
+	l := bufconn.Listen(1 << 20)
+	s, err := New(Config{Node: node, Advertise: address(node), Store: c.memory.Open(), Logger: c.log,
+		Registerer: prometheus.NewRegistry(), listener: l})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.listeners[node] = l
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Run(ctx); err != nil {
+			c.t.Error(err)
+		}
+	}()
+	return s, sync.OnceFunc(func() { cancel(); <-done })
+}
+
+func (c *cluster) control(nodes ...string) *client.Control {
+	c.t.Helper()
+	var addrs []string
+	for _, n := range nodes {
+		addrs = append(addrs, address(n))
+	}
+	ctl, err := client.Dial(addrs, c.dial())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return ctl
+}
+
+// simModel is the shards' state: how many steps they applied. Replicas are
+// always up to date, unless a server says otherwise.
+type simModel struct {
+	mu       sync.Mutex
+	job      string
+	lanesAll int
+	versions map[uint32]uint64
+	lanes    map[[2]uint64]bool // (step, lane) pushed
+	pushes   int
+}
+
+// push is one lane of one step, to all shards; it reports the step the shards
+// have reached.
+func (m *simModel) push(step, lane uint64, shards []*proto.ShardRoute) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pushes++
+	m.lanes[[2]uint64{step, lane}] = true
+	for l := range m.lanesAll {
+		if !m.lanes[[2]uint64{step, uint64(l)}] {
+			return
+		}
+	}
+	for _, s := range shards {
+		m.versions[s.GetShard()] = max(m.versions[s.GetShard()], step)
+	}
+}
+
+func (m *simModel) version(shard uint32) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.versions[shard]
+}
+
+// begin resets the state for a new run.
+func (m *simModel) begin(job string, lanes int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.job != job {
+		m.job, m.lanesAll, m.versions, m.lanes = job, lanes, map[uint32]uint64{}, map[[2]uint64]bool{}
+	}
+}
+
+// simNode is a server or a worker.
+type simNode struct {
+	cluster *cluster
+	session *client.Session
+	name    string
+	report  func(*proto.NodeReport)
+	stop    func()
+
+	mu          sync.Mutex
+	incarnation uint64
+	cpu         float64
+	order       *proto.NodeOrder
+	orders      []*proto.NodeOrder // all, in order
+	changed     chan struct{}      // closed and replaced with every order
+}
+
+var incarnations atomic.Uint64 // grows over all nodes of the test binary
+
+func (c *cluster) node(role, name string, coordinators []string, report func(*proto.NodeReport), work func(ctx context.Context, n *simNode)) *simNode {
+	var addrs []string
+	for _, a := range coordinators {
+		addrs = append(addrs, address(a))
+	}
+	n := &simNode{cluster: c, name: name, report: report, incarnation: incarnations.Add(1), changed: make(chan struct{}),
+		session: client.NewSession(addrs, c.log, c.dial())}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		n.session.Run(ctx, func() *proto.NodeReport {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.cpu += 0.25
+			r := &proto.NodeReport{Node: name, Role: role, Incarnation: n.incarnation, CpuSeconds: n.cpu, OrderRevision: n.order.GetRevision()}
+			if role == rolePS {
+				r.Address = name + ":7000"
+			}
+			n.report(r)
+			return r
+		}, func(o *proto.NodeOrder) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.order = o
+			n.orders = append(n.orders, o)
+			close(n.changed)
+			n.changed = make(chan struct{})
+		})
+	})
+	if work != nil {
+		wg.Go(func() { work(ctx, n) })
+	}
+	n.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	return n
+}
+
+// current returns the newest order and what tells of the next.
+func (n *simNode) current() (*proto.NodeOrder, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.order, n.changed
+}
+
+// server is a parameter server that has formed whatever it is ordered to host.
+// alter, if not nil, changes each of its group reports.
+func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinators ...string) *simNode {
+	var n *simNode
+	report := func(r *proto.NodeReport) {
+		for _, g := range n.order.GetGroups() {
+			c.model.begin(g.GetJob(), int(g.GetSchema().GetLanes()))
+			v := c.model.version(g.GetShard())
+			gr := &proto.GroupReport{Job: g.GetJob(), Shard: g.GetShard(), Configured: true, HasData: true,
+				Leader: g.GetMembers()[0].GetNode() == name, LeaderNode: g.GetMembers()[0].GetNode(), Version: v,
+				Hash: simHash(g.GetShard(), v), Tables: []*proto.TableStatus{{Name: "linear", Rows: 10, Parameters: 10, Bytes: 40, StateBytes: 80}}}
+			if alter != nil {
+				alter(gr)
+			}
+			r.Groups = append(r.Groups, gr)
+		}
+	}
+	ready := make(chan struct{})
+	n = c.node(rolePS, name, coordinators, func(r *proto.NodeReport) { <-ready; report(r) }, nil)
+	close(ready)
+	return n
+}
+
+func simHash(shard uint32, version uint64) []byte {
+	h := make([]byte, hashBytes)
+	binary.LittleEndian.PutUint64(h, uint64(shard)+1)
+	binary.LittleEndian.PutUint64(h[8:], version)
+	return h
+}
+
+// simWorker is the behaviour of a worker.
+type simWorker struct {
+	digest  string
+	fail    *proto.Failure // reported with the data
+	stepMs  int            // virtual milliseconds of one step
+	stuck   bool           // never does anything after inspecting
+	scores  float32        // of every sample
+	blocked bool           // never delivers evaluation blocks
+}
+
+const (
+	simTrainRows = 1000
+	simTestRows  = 5*job.EvaluationBlockRows - 100
+	simValidRows = 100
+)
+
+func (c *cluster) worker(name string, w simWorker, coordinators ...string) *simNode {
+	if w.stepMs == 0 {
+		w.stepMs = 20
+	}
+	if w.scores == 0 {
+		w.scores = 0.25
+	}
+	var n *simNode
+	losses := map[uint32]*proto.LaneReport{}
+	var mu sync.Mutex
+	ready := make(chan struct{})
+	report := func(r *proto.NodeReport) {
+		<-ready
+		o := n.order.GetWorker()
+		r.Worker = &proto.WorkerReport{Job: o.GetJob()}
+		if o.GetJob() == "" {
+			return
+		}
+		r.Worker.Data = &proto.DataReport{Digest: w.digest, TeacherAuc: 0.75, Splits: []*proto.SplitInfo{
+			{Split: "train", Rows: simTrainRows, Positives: 0.25}, {Split: "valid", Rows: simValidRows}, {Split: "test", Rows: simTestRows}}}
+		r.Worker.Failure = w.fail
+		mu.Lock()
+		defer mu.Unlock()
+		for _, l := range losses {
+			r.Worker.Lanes = append(r.Worker.Lanes, &proto.LaneReport{Lane: l.Lane, Step: l.Step, LossSum: l.LossSum, Samples: l.Samples})
+		}
+	}
+	work := func(ctx context.Context, n *simNode) {
+		for ctx.Err() == nil {
+			order, changed := n.current()
+			if o := order.GetWorker(); !w.stuck {
+				switch o.GetTask() {
+				case proto.Task_TASK_TRAIN:
+					if w.train(ctx, c, o, losses, &mu) {
+						n.session.Poke()
+						continue
+					}
+				case proto.Task_TASK_EVALUATE:
+					if !w.blocked {
+						w.evaluate(ctx, n, o, changed)
+					}
+				}
+			}
+			n.session.Poke()
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond): // as other workers' lanes move on
+			}
+		}
+	}
+	n = c.node(roleWorker, name, coordinators, report, work)
+	close(ready)
+	return n
+}
+
+// train does the next step of the ordered lanes; false: nothing is to be done.
+func (w simWorker) train(ctx context.Context, c *cluster, o *proto.WorkerOrder, losses map[uint32]*proto.LaneReport, mu *sync.Mutex) bool {
+	step := c.model.version(0) + 1
+	if step > o.GetLastStep() || len(o.GetLanes()) == 0 {
+		return false
+	}
+	select {
+	case <-time.After(time.Duration(w.stepMs) * time.Millisecond):
+	case <-ctx.Done():
+		return false
+	}
+	for _, lane := range o.GetLanes() {
+		c.model.push(step, uint64(lane), o.GetRoutes())
+		mu.Lock()
+		l := losses[lane]
+		if l == nil {
+			l = &proto.LaneReport{Lane: lane}
+			losses[lane] = l
+		}
+		l.Step, l.LossSum, l.Samples = step, l.LossSum+12.5, l.Samples+25
+		mu.Unlock()
+	}
+	return c.model.version(0) >= step // else wait for the other lanes
+}
+
+func (w simWorker) evaluate(ctx context.Context, n *simNode, o *proto.WorkerOrder, changed <-chan struct{}) {
+	rows := map[string]int64{"valid": simValidRows, "test": simTestRows}[o.GetSplit()]
+	for _, block := range o.GetBlocks() {
+		select {
+		case <-changed:
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+		size := min(job.EvaluationBlockRows, rows-int64(block)*job.EvaluationBlockRows)
+		scores, labels := make([]float32, size), make([]float32, size)
+		for i := range scores {
+			scores[i], labels[i] = w.scores, float32(i%2)
+		}
+		var a eval.Accumulator
+		a.Add(scores, labels)
+		b := &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: o.GetEpoch(), Split: o.GetSplit(), Block: block, Scores: a.Append(nil)}
+		if n.session.ReportEvaluation(ctx, b) != nil {
+			return
+		}
+	}
+}
+
+// spec is a small job: 10 steps per epoch, 4 lanes, 3 servers, 2 shards.
+func spec(t *testing.T, name string, change func(*job.Job)) []byte {
+	t.Helper()
+	j := job.Job{APIVersion: job.APIVersion, Kind: job.Kind, Metadata: job.Metadata{Name: name}, Spec: job.Spec{
+		Data:    job.Data{Format: "synthetic", Synthetic: &job.Synthetic{TrainRows: simTrainRows, ValidRows: simValidRows, TestRows: simTestRows, Seed: 1}},
+		Model:   model.Spec{Name: "lr"},
+		Train:   job.Train{Epochs: 2, BatchSize: 100, Lanes: 4, Seed: 7},
+		Cluster: job.Cluster{Workers: 2, PS: 3, Replicas: 3, Shards: 2},
+	}}
+	if change != nil {
+		change(&j)
+	}
+	j = j.WithDefaults()
+	if err := j.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return j.JSON()
+}
+
+// submit submits and fails the test on error.
+func submit(t *testing.T, ctl *client.Control, spec []byte) string {
+	t.Helper()
+	name, err := ctl.Submit(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// await watches a job until the condition holds and returns that status.
+func await(t *testing.T, ctl *client.Control, name string, until func(*proto.JobStatus) bool) *proto.JobStatus {
+	t.Helper()
+	var got *proto.JobStatus
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // virtual
+	defer cancel()
+	err := ctl.Watch(ctx, name, func(s *proto.JobStatus) error {
+		got = s
+		if until(s) {
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && err != errFound {
+		t.Fatalf("watch %s: %v; last %v", name, err, got)
+	}
+	if !until(got) {
+		t.Fatalf("job %s ended otherwise: %v", name, got)
+	}
+	return got
+}
+
+var errFound = fmt.Errorf("found")
+
+func inPhase(p proto.Phase) func(*proto.JobStatus) bool {
+	return func(s *proto.JobStatus) bool { return s.GetPhase() == p }
+}
+
+// checkRevisions fails when a node was given revisions that do not grow.
+func (n *simNode) checkRevisions(t *testing.T) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := 1; i < len(n.orders); i++ {
+		if n.orders[i].GetRevision() <= n.orders[i-1].GetRevision() {
+			t.Errorf("%s was given order %d after %d", n.name, n.orders[i].GetRevision(), n.orders[i-1].GetRevision())
+		}
+	}
+}

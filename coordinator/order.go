@@ -1,0 +1,161 @@
+package coordinator
+
+import (
+	"time"
+
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/fathom-train/fathom/proto"
+)
+
+// eligible lists the living workers that have opened the job's data and found
+// what was agreed. Only they get lanes and blocks: opening takes long, and the
+// others need not wait for it.
+func (l *leader) eligible(r *run, now time.Time) []string {
+	var names []string
+	for _, n := range l.live(roleWorker, now) {
+		if l.ready(r, n) {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+func (l *leader) ready(r *run, n *node) bool {
+	return r.plan.digest != "" && n.worker(r.id()).GetData().GetDigest() == r.plan.digest
+}
+
+// settling tells whether a new leader still waits for the workers of a phase
+// that began under the one before.
+func (l *leader) settling(r *run, now time.Time) bool {
+	return now.Sub(l.elected) < settleTime && r.plan.enteredNano < l.elected.UnixNano()
+}
+
+// shareOut gives lanes or blocks to the workers there are.
+func (l *leader) shareOut(now time.Time) {
+	r := l.active()
+	if r == nil || l.settling(r, now) {
+		return
+	}
+	moved := false
+	switch r.phase() {
+	case proto.Phase_PHASE_TRAINING:
+		moved = r.lanes.Rebalance(l.eligible(r, now))
+	case proto.Phase_PHASE_EVALUATING:
+		moved = r.evaluation.share.Rebalance(l.eligible(r, now))
+	}
+	if moved {
+		l.metrics.reassignments.Inc()
+	}
+}
+
+// refreshOrders gives every living node the order it should have now. A
+// revision names one content: it changes exactly when the order does.
+func (l *leader) refreshOrders(now time.Time) {
+	routes := l.routes(now)
+	for _, n := range l.nodes {
+		if !n.alive(now) {
+			continue
+		}
+		want := l.wanted(n, routes, now)
+		if want == nil {
+			continue
+		}
+		if n.order != nil {
+			want.Revision = n.order.GetRevision()
+			if pb.Equal(want, n.order) {
+				continue
+			}
+		}
+		l.revision++
+		want.Revision = l.revision
+		n.order = want
+		l.metrics.orders.Inc()
+		if n.link != nil {
+			n.link.announce()
+		}
+	}
+}
+
+func (k *link) announce() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
+// wanted is the order a node should have; nil: it may go on with what it has.
+func (l *leader) wanted(n *node, routes []*proto.ShardRoute, now time.Time) *proto.NodeOrder {
+	if n.role == rolePS {
+		return &proto.NodeOrder{Groups: l.groupOrders(n)}
+	}
+	r := l.active()
+	if r == nil {
+		return &proto.NodeOrder{Worker: &proto.WorkerOrder{Task: proto.Task_TASK_IDLE}}
+	}
+	if l.settling(r, now) {
+		return nil
+	}
+	return &proto.NodeOrder{Worker: l.workerOrder(r, n, routes)}
+}
+
+func (l *leader) workerOrder(r *run, n *node, routes []*proto.ShardRoute) *proto.WorkerOrder {
+	w := &proto.WorkerOrder{Job: r.id(), Run: r.run, Spec: r.spec, DataDigest: r.plan.digest, Task: proto.Task_TASK_INSPECT}
+	if !l.ready(r, n) {
+		return w
+	}
+	switch r.phase() {
+	case proto.Phase_PHASE_TRAINING:
+		w.Task, w.Epoch, w.LastStep = proto.Task_TASK_TRAIN, r.plan.status.GetEpoch(), r.plan.lastStep
+		for _, lane := range r.lanes.Of(n.name) {
+			w.Lanes = append(w.Lanes, uint32(lane))
+		}
+	case proto.Phase_PHASE_EVALUATING:
+		w.Task, w.Epoch = proto.Task_TASK_EVALUATE, r.plan.status.GetEpoch()
+		w.Split, w.Version = r.plan.split, r.plan.lastStep
+		for _, block := range r.evaluation.share.Of(n.name) {
+			w.Blocks = append(w.Blocks, uint64(block))
+		}
+	default:
+		return w
+	}
+	w.MapVersion, w.Routes = r.place.MapVersion, routes
+	return w
+}
+
+// routes tells where the active job's shards are.
+func (l *leader) routes(now time.Time) []*proto.ShardRoute {
+	r := l.active()
+	if r == nil || r.place == nil {
+		return nil
+	}
+	routes := make([]*proto.ShardRoute, len(r.place.Shards))
+	for i, s := range r.place.Shards {
+		routes[i] = &proto.ShardRoute{Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi,
+			Members: r.members(s, l.nodes), Leader: r.leaderOf(s, l.nodes, now)}
+		for _, d := range denseOf(s.ID, r.place.Dense) {
+			routes[i].Dense = append(routes[i].Dense, r.layout.dense[d].GetId())
+		}
+	}
+	return routes
+}
+
+// groupOrders lists the groups a server hosts: those of the active job, or of
+// the last one until the next begins.
+func (l *leader) groupOrders(n *node) []*proto.GroupOrder {
+	r := l.run
+	if r == nil || r.place == nil {
+		return nil
+	}
+	var groups []*proto.GroupOrder
+	for _, s := range r.place.Shards {
+		if !s.has(n.name) {
+			continue
+		}
+		groups = append(groups, &proto.GroupOrder{
+			Job: r.id(), Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi, Members: r.members(s, l.nodes),
+			Bootstrap: !r.place.Formed && !r.ended(), Schema: r.schema(s.ID), NotifyVersion: r.plan.lastStep,
+		})
+	}
+	return groups
+}

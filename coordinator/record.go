@@ -1,0 +1,195 @@
+package coordinator
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/coordinator/store"
+	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/shard"
+)
+
+// What is stored, all under the cluster's prefix. A job has a number, in the
+// order of submission, and three records:
+//
+//	jobs/<number>/spec    written once, by Submit
+//	jobs/<number>/plan    where the job stands; one write per phase change
+//	jobs/<number>/place   where its shards are; written when placed and when formed
+//
+// A new leader goes on from these. Sessions, progress and the scores of an
+// evaluation under way are in memory only: they are reported again.
+
+// specRecord is what was submitted.
+type specRecord struct {
+	Run  uint64          `json:"run"`
+	Spec json.RawMessage `json:"spec"`
+}
+
+// plan is where a job stands. It is replaced as a whole, never changed.
+type plan struct {
+	// status is the job's status as of the last phase change, without the spec.
+	status *proto.JobStatus
+	// split being evaluated; phase EVALUATING only.
+	split string
+	// lastStep is the global step at which the current epoch ends: the target
+	// of TRAINING, the version of EVALUATING. 0 before the first epoch.
+	lastStep uint64
+	// digest of the data all workers agreed on; empty until they have.
+	digest string
+	// enteredNano is when the phase began.
+	enteredNano int64
+}
+
+type planRecord struct {
+	Status      json.RawMessage `json:"status"` // protojson
+	Split       string          `json:"split,omitempty"`
+	LastStep    uint64          `json:"last_step"`
+	Digest      string          `json:"data_digest,omitempty"`
+	EnteredNano int64           `json:"entered_unix_nano"`
+}
+
+// place is where a job's shards are.
+type place struct {
+	MapVersion uint64       `json:"map_version"`
+	Shards     []shardPlace `json:"shards"`
+	// Dense names the shard of every dense tensor.
+	Dense []shard.ID `json:"dense"`
+	// Formed is set once every group has its log on every member: from then on
+	// a group that comes up empty has lost its data and must not begin anew.
+	Formed bool `json:"formed"`
+}
+
+type shardPlace struct {
+	ID      shard.ID `json:"id"`
+	Lo      uint64   `json:"key_lo,string"`
+	Hi      uint64   `json:"key_hi,string"`
+	Members []member `json:"members"`
+}
+
+// has tells whether a node holds a replica of the shard.
+func (s *shardPlace) has(node string) bool {
+	return slices.ContainsFunc(s.Members, func(m member) bool { return m.Node == node })
+}
+
+type member struct {
+	Node    string `json:"node"`
+	Address string `json:"address"` // as of the placement
+}
+
+// entry is one job as it is stored.
+type entry struct {
+	number uint64
+	name   string
+	run    uint64
+	spec   []byte
+	plan   *plan
+	place  *place // nil until placed
+}
+
+// id names this run of the job towards servers and workers: a name may be used
+// again, and must not meet the logs of the run before.
+func (e *entry) id() string { return fmt.Sprintf("%s-%016x", e.name, e.run) }
+
+func (e *entry) phase() proto.Phase { return e.plan.status.GetPhase() }
+func (e *entry) ended() bool        { return client.Ended(e.phase()) }
+
+func (p *plan) clone() *plan {
+	c := *p
+	c.status = pb.CloneOf(p.status)
+	return &c
+}
+
+func (p *plan) encode() ([]byte, error) {
+	status, err := protojson.Marshal(p.status)
+	if err != nil {
+		return nil, fmt.Errorf("encode job status: %w", err)
+	}
+	return json.Marshal(planRecord{Status: status, Split: p.split, LastStep: p.lastStep,
+		Digest: p.digest, EnteredNano: p.enteredNano})
+}
+
+func decodePlan(b []byte) (*plan, error) {
+	var r planRecord
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, err
+	}
+	status := new(proto.JobStatus)
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(r.Status, status); err != nil {
+		return nil, err
+	}
+	return &plan{status: status, split: r.Split, lastStep: r.LastStep, digest: r.Digest, enteredNano: r.EnteredNano}, nil
+}
+
+// keys builds the names of the records.
+type keys struct{ cluster string }
+
+func (k keys) election() string { return k.cluster + "/leader" }
+func (k keys) jobs() string     { return k.cluster + "/jobs/" }
+
+// The number is padded so that the order of keys is that of submission.
+func (k keys) spec(number uint64) string  { return fmt.Sprintf("%s%016d/spec", k.jobs(), number) }
+func (k keys) plan(number uint64) string  { return fmt.Sprintf("%s%016d/plan", k.jobs(), number) }
+func (k keys) place(number uint64) string { return fmt.Sprintf("%s%016d/place", k.jobs(), number) }
+
+// decodeEntries reads all jobs, in the order of submission. A record that
+// cannot be read is an error: going on without it would forget a job.
+func (k keys) decodeEntries(stored []store.Entry) ([]*entry, error) {
+	byNumber := make(map[uint64]*entry)
+	var entries []*entry
+	for _, s := range stored {
+		number, kind, _ := strings.Cut(strings.TrimPrefix(s.Key, k.jobs()), "/")
+		n, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("record %s: its key is not a job's", s.Key)
+		}
+		e := byNumber[n]
+		if e == nil {
+			e = &entry{number: n}
+			byNumber[n] = e
+			entries = append(entries, e)
+		}
+		if err := e.decode(kind, s.Value); err != nil {
+			return nil, fmt.Errorf("record %s: %w", s.Key, err)
+		}
+	}
+	for _, e := range entries {
+		if e.spec == nil || e.plan == nil {
+			return nil, fmt.Errorf("job %d: its spec or plan is missing from the store", e.number)
+		}
+	}
+	slices.SortFunc(entries, func(a, b *entry) int {
+		if a.number < b.number {
+			return -1
+		}
+		return 1
+	})
+	return entries, nil
+}
+
+func (e *entry) decode(kind string, value []byte) (err error) {
+	switch kind {
+	case "spec":
+		var r specRecord
+		if err := json.Unmarshal(value, &r); err != nil {
+			return err
+		}
+		e.run, e.spec = r.Run, r.Spec
+	case "plan":
+		if e.plan, err = decodePlan(value); err == nil {
+			e.name = e.plan.status.GetJob()
+		}
+	case "place":
+		e.place = new(place)
+		err = json.Unmarshal(value, e.place)
+	default:
+		err = fmt.Errorf("unknown kind %q", kind)
+	}
+	return err
+}

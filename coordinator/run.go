@@ -1,0 +1,222 @@
+package coordinator
+
+import (
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/coordinator/task"
+	"github.com/fathom-train/fathom/proto"
+)
+
+// splits a job may have.
+const (
+	splitTrain = "train"
+	splitValid = "valid"
+	splitTest  = "test"
+)
+
+// run is the job under way: what is stored, and what is known from reports
+// only. The leader's mutex guards it.
+type run struct {
+	*entry
+	job    *job.Job
+	layout *layout
+
+	lanes  *task.Assignment
+	shards []shardState
+	// evaluation is under way in phase EVALUATING; nil in every other.
+	evaluation *evaluation
+	progress   progress
+	// fault is what ends the job as failed; nil: none.
+	fault *fault
+	// finalSince is when all shards were first seen at the last step of the job.
+	finalSince time.Time
+	// usage is the processor time spent on the job, by role.
+	usage map[string]float64
+}
+
+// fault is why a job failed.
+type fault struct {
+	message string
+	input   bool // the spec or the data is at fault
+}
+
+// shardState is what the members of one shard have reported since this leader
+// was elected. Nothing in it ever goes back.
+type shardState struct {
+	version    uint64          // newest of any replica in service
+	ready      map[string]bool // members whose log holds the schema
+	configured bool            // by a leader
+}
+
+// evaluation is the scoring of one split at one version.
+type evaluation struct {
+	epoch  uint64
+	split  string
+	share  *task.Evaluation
+	scores []*eval.Accumulator // by block
+	result *eval.Result        // nil until merged
+}
+
+func newRun(e *entry) (*run, error) {
+	j, err := job.FromJSON(e.spec)
+	if err != nil {
+		return nil, fmt.Errorf("spec of job %s: %w", e.name, err)
+	}
+	layout, err := newLayout(j)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{entry: e, job: j, layout: layout, lanes: task.NewAssignment(j.Spec.Train.Lanes),
+		shards: make([]shardState, j.Spec.Cluster.Shards), usage: make(map[string]float64)}
+	for i := range r.shards {
+		r.shards[i].ready = make(map[string]bool)
+	}
+	for _, u := range e.plan.status.GetUsage() {
+		r.usage[u.GetRole()] = u.GetCpuSeconds()
+	}
+	r.beginPhase()
+	return r, nil
+}
+
+// beginPhase prepares the memory of the phase the plan names.
+func (r *run) beginPhase() {
+	r.evaluation = nil
+	if r.phase() == proto.Phase_PHASE_EVALUATING {
+		n := blocks(r.rows(r.plan.split))
+		r.evaluation = &evaluation{epoch: r.plan.status.GetEpoch(), split: r.plan.split,
+			share: task.NewEvaluation(n), scores: make([]*eval.Accumulator, n)}
+	}
+}
+
+// blocks is the number of evaluation blocks of a split.
+func blocks(rows int64) int {
+	return int((rows + job.EvaluationBlockRows - 1) / job.EvaluationBlockRows)
+}
+
+// rows of a split as the workers counted them; 0 when there is none.
+func (r *run) rows(split string) int64 {
+	for _, s := range r.plan.status.GetSplits() {
+		if s.GetSplit() == split {
+			return int64(s.GetRows())
+		}
+	}
+	return 0
+}
+
+// stepsPerEpoch is known once the data have been inspected.
+func (r *run) stepsPerEpoch() uint64 { return uint64(r.job.StepsPerEpoch(r.rows(splitTrain))) }
+
+// step is the last global step every shard has applied.
+func (r *run) step() uint64 {
+	least := r.shards[0].version
+	for _, s := range r.shards {
+		least = min(least, s.version)
+	}
+	return least
+}
+
+// samples is how many training samples the first steps consumed.
+func (r *run) samples(steps uint64) uint64 {
+	perEpoch := r.stepsPerEpoch()
+	if perEpoch == 0 {
+		return 0
+	}
+	rows, batch := uint64(r.rows(splitTrain)), uint64(r.job.Spec.Train.BatchSize)
+	return steps/perEpoch*rows + min(steps%perEpoch*batch, rows)
+}
+
+// fail notes the first reason to end the job as failed.
+func (r *run) fail(input bool, format string, a ...any) {
+	if r.fault == nil && !r.ended() {
+		r.fault = &fault{message: fmt.Sprintf(format, a...), input: input}
+	}
+}
+
+// noteGroups takes in what a server reports of this run's shards.
+func (r *run) noteGroups(n *node, nodes map[string]*node) {
+	if r.place == nil {
+		return
+	}
+	for _, g := range n.report.GetGroups() {
+		if g.GetJob() != r.id() || int(g.GetShard()) >= len(r.shards) || g.GetError() != "" {
+			continue
+		}
+		if !r.place.Shards[g.GetShard()].has(n.name) {
+			continue
+		}
+		s := &r.shards[g.GetShard()]
+		s.version = max(s.version, g.GetVersion())
+		if g.GetConfigured() && g.GetHasData() {
+			s.ready[n.name] = true
+		}
+		s.configured = s.configured || g.GetConfigured() && g.GetLeader()
+		if limit := r.plan.lastStep; g.GetVersion() > limit {
+			r.fail(false, "shard %d on %s is at step %d, but only %d were ordered", g.GetShard(), n.name, g.GetVersion(), limit)
+		}
+		r.compareHashes(n, g, nodes)
+	}
+}
+
+// compareHashes looks for another replica at the same version in another state.
+func (r *run) compareHashes(n *node, g *proto.GroupReport, nodes map[string]*node) {
+	if len(g.GetHash()) != hashBytes {
+		return
+	}
+	for _, m := range r.place.Shards[g.GetShard()].Members {
+		other := nodes[m.Node]
+		if other == nil || other == n {
+			continue
+		}
+		o := other.group(r.id(), g.GetShard())
+		if o == nil || o.GetError() != "" || o.GetVersion() != g.GetVersion() || len(o.GetHash()) != hashBytes {
+			continue
+		}
+		if string(o.GetHash()) != string(g.GetHash()) {
+			a, b := n, other
+			if b.name < a.name {
+				a, b, g, o = b, a, o, g
+			}
+			r.fail(false, "shard %d differs between its replicas at step %d: %s on %s, %s on %s", g.GetShard(), g.GetVersion(),
+				hex.EncodeToString(g.GetHash()), a.name, hex.EncodeToString(o.GetHash()), b.name)
+		}
+	}
+}
+
+// members of a shard with the addresses they have now.
+func (r *run) members(s shardPlace, nodes map[string]*node) []*proto.Member {
+	members := make([]*proto.Member, len(s.Members))
+	for i, m := range s.Members {
+		members[i] = &proto.Member{Node: m.Node, Address: m.Address}
+		if n := nodes[m.Node]; n != nil && n.role == rolePS {
+			members[i].Address = n.address
+		}
+	}
+	return members
+}
+
+// leaderOf names the node that leads a shard, or "". Only living nodes are
+// asked; one that says it leads itself goes before hearsay.
+func (r *run) leaderOf(s shardPlace, nodes map[string]*node, now time.Time) string {
+	heard := ""
+	for _, m := range s.Members {
+		n := nodes[m.Node]
+		if n == nil || !n.alive(now) {
+			continue
+		}
+		g := n.group(r.id(), uint32(s.ID))
+		if g == nil || g.GetError() != "" {
+			continue
+		}
+		if g.GetLeader() {
+			return m.Node
+		}
+		if other := nodes[g.GetLeaderNode()]; other != nil && other.alive(now) {
+			heard = g.GetLeaderNode()
+		}
+	}
+	return heard
+}

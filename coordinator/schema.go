@@ -1,0 +1,80 @@
+package coordinator
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/shard"
+)
+
+// preImages is how many versions beside the current one a shard can be read
+// at: a worker may read version v while the others have finished step v+1.
+const preImages = 1
+
+// layout is the job's parameters in the wire's form.
+type layout struct {
+	tables []*proto.Table
+	dense  []*proto.DenseTensor
+	sizes  []int // of the dense tensors
+}
+
+func newLayout(j *job.Job) (*layout, error) {
+	tables, err := j.Tables()
+	if err != nil {
+		return nil, fmt.Errorf("tables of job %s: %w", j.Metadata.Name, err)
+	}
+	dense, err := j.Dense()
+	if err != nil {
+		return nil, fmt.Errorf("dense tensors of job %s: %w", j.Metadata.Name, err)
+	}
+	l := new(layout)
+	for _, t := range tables {
+		w := &proto.Table{Id: uint32(t.ID), Name: t.Name}
+		for _, c := range t.Columns {
+			optimizer, err := json.Marshal(c.Optimizer)
+			if err != nil {
+				return nil, fmt.Errorf("encode optimizer of column %s: %w", c.Name, err)
+			}
+			w.Columns = append(w.Columns, &proto.Column{Name: c.Name, Width: uint32(c.Width), Init: wireInit(c.Init), Optimizer: optimizer})
+		}
+		l.tables = append(l.tables, w)
+	}
+	for _, d := range dense {
+		optimizer, err := json.Marshal(d.Optimizer)
+		if err != nil {
+			return nil, fmt.Errorf("encode optimizer of %s: %w", d.Name, err)
+		}
+		l.dense = append(l.dense, &proto.DenseTensor{Id: uint32(d.ID), Name: d.Name, Size: uint32(d.Size), Init: wireInit(d.Init), Optimizer: optimizer})
+		l.sizes = append(l.sizes, d.Size)
+	}
+	return l, nil
+}
+
+func wireInit(i random.Init) *proto.Init { return &proto.Init{Kind: i.Kind, Scale: i.Scale} }
+
+// denseOf lists the tensors a shard holds, by their place in the layout.
+func denseOf(s shard.ID, placed []shard.ID) []int {
+	var held []int
+	for i, id := range placed {
+		if id == s {
+			held = append(held, i)
+		}
+	}
+	return held
+}
+
+// schema is the initial entry of one shard's log: all tables, and the dense
+// tensors this shard holds.
+func (r *run) schema(s shard.ID) *proto.Schema {
+	w := &proto.Schema{
+		Job: r.id(), Run: r.run, Seed: r.job.Spec.Train.Seed, Lanes: uint32(r.job.Spec.Train.Lanes),
+		PreImages: preImages, Tables: r.layout.tables,
+	}
+	for _, i := range denseOf(s, r.place.Dense) {
+		w.Dense = append(w.Dense, r.layout.dense[i])
+	}
+	return w
+}
