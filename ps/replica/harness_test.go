@@ -51,7 +51,7 @@ func laneChunks(step uint64, lane uint16, rows int) [][]byte {
 	counts := make([]uint32, rows)
 	grads := make([]float32, rows*testWidth)
 	for i := range keys {
-		keys[i] = shard.Key(i*1000 + int(lane))
+		keys[i] = shard.Key(uint64(i)*(1<<63/uint64(rows)*2)) + shard.Key(uint64(i)*0x9e3779b97f4a7c15>>40) + shard.Key(lane)
 		counts[i] = 1
 	}
 	for i := range grads {

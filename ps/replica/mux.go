@@ -32,9 +32,11 @@ type Mux struct {
 	greetings chan struct{}
 	wg        sync.WaitGroup
 
-	// mu guards groups and closed.
+	// mu guards what follows.
 	mu     sync.Mutex
 	groups map[string]*layer
+	// silent are the connections in their greeting.
+	silent map[net.Conn]struct{}
 	closed bool
 }
 
@@ -52,6 +54,7 @@ func ListenMux(addr string) (*Mux, error) {
 		grpc:      newAcceptor(l.Addr()),
 		greetings: make(chan struct{}, greetingsMax),
 		groups:    map[string]*layer{},
+		silent:    map[net.Conn]struct{}{},
 	}
 	m.wg.Add(1)
 	go m.accept()
@@ -100,6 +103,9 @@ func (m *Mux) Close() error {
 	for _, l := range m.groups {
 		open = append(open, l)
 	}
+	for conn := range m.silent {
+		conn.Close()
+	}
 	m.mu.Unlock()
 	err := m.listener.Close()
 	m.grpc.Close()
@@ -143,7 +149,17 @@ func (m *Mux) accept() {
 
 // greet reads what the connection is and hands it over.
 func (m *Mux) greet(conn net.Conn) bool {
+	m.mu.Lock()
+	m.silent[conn] = struct{}{}
+	closed := m.closed
+	m.mu.Unlock()
+	if closed {
+		conn.Close()
+	}
 	target, first, err := m.greeting(conn)
+	m.mu.Lock()
+	delete(m.silent, conn)
+	m.mu.Unlock()
 	<-m.greetings
 	if err != nil || target == nil {
 		return false

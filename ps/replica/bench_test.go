@@ -1,0 +1,46 @@
+package replica
+
+import (
+	"testing"
+
+	"github.com/fathom-train/fathom/ps/wire"
+)
+
+// BenchmarkPropose replicates pushes of four chunks of 256 KiB through three
+// replicas in this process, over TCP and on disk: "steps" are applied, "copies"
+// are pushes the state machine drops, so that raft alone is measured.
+func BenchmarkPropose(b *testing.B) {
+	const rows = 4 * (wire.MaxChunk - 1024) / (12 + 4*testWidth)
+	start := func(b *testing.B) *cluster {
+		c := newCluster(b, 3)
+		c.tune = func(_ int, cfg *Config) { cfg.Heartbeat, cfg.SegmentBytes = 0, 0 }
+		c.tcp()
+		c.push([][]byte{configureCommand()})
+		return c
+	}
+	size := func(chunks [][]byte) (n int64) {
+		for _, c := range chunks {
+			n += int64(len(c))
+		}
+		return n
+	}
+	b.Run("steps", func(b *testing.B) {
+		c, step := start(b), uint64(0)
+		b.SetBytes(testLanes * size(laneChunks(1, 0, rows)))
+		for b.Loop() {
+			step++
+			c.train(step, step, rows)
+		}
+	})
+	b.Run("copies", func(b *testing.B) {
+		c := start(b)
+		chunks := laneChunks(1, 0, rows)
+		b.SetBytes(2 * size(chunks))
+		for b.Loop() {
+			done := make(chan struct{})
+			go func() { c.push(chunks); close(done) }()
+			c.push(chunks)
+			<-done
+		}
+	})
+}

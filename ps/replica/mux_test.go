@@ -1,0 +1,120 @@
+package replica
+
+import (
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+func TestMuxSortsConnectionsByTheirFirstByte(t *testing.T) {
+	t.Parallel()
+	m, err := ListenMux("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	a, err := m.Group("job/0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Group("job/0", ""); err == nil {
+		t.Error("a group was registered twice")
+	}
+	if _, err := m.Group(strings.Repeat("x", 256), ""); err == nil {
+		t.Error("a name of 256 bytes was accepted")
+	}
+	if a.Addr().String() != m.Addr() || a.Addr().Network() != "tcp" {
+		t.Errorf("address %s", a.Addr())
+	}
+	echo := func(l net.Listener) {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		io.CopyN(conn, conn, 4)
+	}
+	go echo(a)
+	go echo(m.GRPC())
+	dialed, err := a.Dial(raft.ServerAddress(m.Addr()), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := net.Dial("tcp", m.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range []net.Conn{dialed, plain} {
+		var b [4]byte
+		if _, err := conn.Write([]byte("PRI ")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, b[:]); err != nil || string(b[:]) != "PRI " {
+			t.Errorf("answer %q, %v", b, err)
+		}
+	}
+	// An unknown group is closed, and so is everything when its group ends.
+	unknown, err := net.Dial("tcp", m.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown.Write([]byte{raftByte, 3, 'x', '/', '1'})
+	if _, err := unknown.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection to an unknown group stays open")
+	}
+	a.Close()
+	if _, err := dialed.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection outlives its group")
+	}
+	if _, err := a.Accept(); err == nil {
+		t.Error("a closed group accepts")
+	}
+	if conn, err := a.Dial(raft.ServerAddress(m.Addr()), time.Second); err == nil {
+		conn.Close()
+		t.Error("a closed group dials")
+	}
+	if _, err := m.Group("job/0", ""); err != nil {
+		t.Errorf("the name is not free again: %v", err)
+	}
+}
+
+func TestPortInUseIsSaidPlainly(t *testing.T) {
+	t.Parallel()
+	m, err := ListenMux("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	_, err = ListenMux(m.Addr())
+	if err == nil || !strings.Contains(err.Error(), "in use") || !strings.Contains(err.Error(), m.Addr()) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := ListenMux("nonsense"); err == nil {
+		t.Error("listens on nonsense")
+	}
+}
+
+func TestSilentConnectionsDoNotOutliveTheMux(t *testing.T) {
+	t.Parallel()
+	m, err := ListenMux("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", m.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.Write([]byte{raftByte})
+	done := make(chan error, 1)
+	go func() { done <- m.Close() }()
+	select {
+	case <-done:
+	case <-time.After(greetingTimeout / 2):
+		t.Error("the mux does not close")
+	}
+}
