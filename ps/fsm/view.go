@@ -119,7 +119,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	if !v.open {
 		return 0, errors.New("write snapshot: the view is released")
 	}
-	b := &blockWriter{w: w, digest: sha256.New()}
+	b := newBlockWriter(w)
 	b.write([]byte(snapshotMagic))
 	b.block(blockMeta, 0, v.meta)
 	for i, t := range v.tables {
@@ -166,6 +166,8 @@ type blockWriter struct {
 	n      int64
 	err    error
 }
+
+func newBlockWriter(w io.Writer) *blockWriter { return &blockWriter{w: w, digest: sha256.New()} }
 
 func (b *blockWriter) write(p []byte) {
 	if b.err != nil {
