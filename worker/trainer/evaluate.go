@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/fathom-train/fathom/compute/eval"
-	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/ps/client"
 )
 
@@ -37,7 +37,12 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 		dense = nil // once is enough
 		logits := t.forward(s, false)
 		t.probs = grow(t.probs, len(logits))
-		kernel.SigmoidSlice(t.probs, logits)
+		model.Probabilities(t.probs, logits)
+		for i, p := range t.probs {
+			if p != p {
+				return nil, fmt.Errorf("the score of row %d of the %s split is not a number at version %d: check the numeric fields for extreme values", lo+int64(i), split, version)
+			}
+		}
 		acc.Add(t.probs, s.data.Labels)
 	}
 	return acc, nil
