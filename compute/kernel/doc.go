@@ -5,10 +5,12 @@
 // bits on every path.
 //
 // FATHOM_CPU=portable|avx2|avx512 chooses the path once at start; by default it
-// is the best one the machine has. Zen 4 and later Intel servers gain nothing
-// from wider vectors here, so avx512 runs the avx2 code.
+// is the best one the machine has. On Zen 4, the only processor measured, wider
+// vectors gain nothing, so avx512 runs the avx2 code.
 //
-// Products and sums are rounded separately except in FMA. All functions are
-// safe for concurrent use on distinct destinations. Slices of one call must
-// have equal lengths, else the call panics.
+// Products and sums are rounded separately except in FMA. A NaN result is always
+// the one NaN 0x7fc00000. Slices of one call must have equal lengths, else the
+// call panics; a destination may be the very slice of a source, but not overlap
+// it otherwise. Nothing allocates. All functions are safe for concurrent use on
+// distinct destinations, except SetPath.
 package kernel

@@ -8,18 +8,6 @@ import "math"
 // is added to something is written float64(...) so that no compiler fuses it.
 // The AVX2 code does the same operations in the same order.
 
-// nan is the one NaN the package returns, 0x7fc00000.
-var nan = math.Float32frombits(0x7fc00000)
-
-// Canonical returns x, or the one NaN of this package if x is any NaN.
-// Processors disagree on the bits of the NaN an operation makes or passes on.
-func Canonical(x float32) float32 {
-	if x != x {
-		return nan
-	}
-	return x
-}
-
 const (
 	log2e   = 0x1.71547652b82fep+0
 	ln2High = 0x1.62e42feep-1 // 32 bits: n*ln2High is exact for |n| < 2^20
@@ -31,14 +19,9 @@ const (
 	expMax = 200
 )
 
-// expCoefficient is 1/k! for k = 0..11. At |r| <= ln(2)/2 the next term is
-// 7e-15 of the sum.
-var expCoefficient = [...]float64{
-	1, 1, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
-	1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800,
-}
-
-// exp64 returns e^x for |x| <= expMax; beyond, it returns e^±expMax.
+// exp64 returns e^x for |x| <= expMax; beyond, it returns e^±expMax. With n the
+// integer nearest x/ln(2) and r = x-n*ln(2), that is 2^n times the series of
+// e^r up to r^11/11!; at |r| <= ln(2)/2 the next term is 7e-15 of the sum.
 func exp64(x float64) float64 {
 	if x > expMax {
 		x = expMax
@@ -50,10 +33,17 @@ func exp64(x float64) float64 {
 	n := shifted - roundMagic
 	r := x - float64(n*ln2High)
 	r -= float64(n * ln2Low)
-	p := expCoefficient[len(expCoefficient)-1]
-	for k := len(expCoefficient) - 2; k >= 0; k-- {
-		p = float64(p*r) + expCoefficient[k]
-	}
+	p := float64(r*(1.0/39916800)) + 1.0/3628800
+	p = float64(p*r) + 1.0/362880
+	p = float64(p*r) + 1.0/40320
+	p = float64(p*r) + 1.0/5040
+	p = float64(p*r) + 1.0/720
+	p = float64(p*r) + 1.0/120
+	p = float64(p*r) + 1.0/24
+	p = float64(p*r) + 1.0/6
+	p = float64(p*r) + 0.5
+	p = float64(p*r) + 1
+	p = float64(p*r) + 1
 	// The low bits of shifted are n: make them the exponent of 2^n.
 	scale := math.Float64frombits(math.Float64bits(shifted)<<52 + 1023<<52)
 	return float64(p * scale)
@@ -81,17 +71,20 @@ func SigmoidSlice(dst, x []float32) {
 	}
 }
 
-// atanhTerms is the number of terms of the series of 2*atanh(f)/f in f^2. At
-// |f| <= 3-2*sqrt(2) the next term is 1e-17 of the sum.
-const atanhTerms = 11
-
-// log1pSmall returns ln((1+f)/(1-f)) for |f| <= 0.172.
-func log1pSmall(f float64) float64 {
+// logRatio returns ln((1+f)/(1-f)) for |f| <= 0.172: the series of 2*atanh(f)
+// up to f^21/21, whose next term is 1e-17 of the sum.
+func logRatio(f float64) float64 {
 	s := float64(f * f)
-	p := 1.0 / (2*atanhTerms - 1)
-	for k := atanhTerms - 1; k >= 1; k-- {
-		p = float64(p*s) + 1/float64(2*k-1)
-	}
+	p := float64(s*(1.0/21)) + 1.0/19
+	p = float64(p*s) + 1.0/17
+	p = float64(p*s) + 1.0/15
+	p = float64(p*s) + 1.0/13
+	p = float64(p*s) + 1.0/11
+	p = float64(p*s) + 1.0/9
+	p = float64(p*s) + 1.0/7
+	p = float64(p*s) + 1.0/5
+	p = float64(p*s) + 1.0/3
+	p = float64(p*s) + 1
 	return float64(2*f) * p
 }
 
@@ -112,7 +105,7 @@ func log64(x float64) float64 {
 	u := math.Float64bits(x) + offset
 	e := float64(int64(u>>52) - 1023)
 	m := math.Float64frombits(u&(1<<52-1) + 0x3fe6a09e667f3bcd)
-	l := log1pSmall((m - 1) / (m + 1))
+	l := logRatio((m - 1) / (m + 1))
 	return float64(e*ln2High) + (l + float64(e*ln2Low))
 }
 
@@ -128,7 +121,7 @@ func Log1p(x float32) float32 {
 		if x == 0 {
 			return x // keeps -0
 		}
-		return float32(log1pSmall(d / (2 + d)))
+		return float32(logRatio(d / (2 + d)))
 	}
 	return Canonical(float32(log64(1 + d)))
 }

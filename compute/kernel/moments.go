@@ -22,7 +22,10 @@ type Moments struct {
 //	v  = Beta2*v + Rest2*(g'*g')
 //	u  = (m*Correct1) / (sqrt(v*Correct2) + Epsilon) + Decay*w
 func (c *Moments) Direction(u, w, m, v, g []float32) {
-	check("Direction", len(u), len(w), len(m), len(v), len(g))
+	check("Direction", len(u), len(w))
+	check("Direction", len(u), len(m))
+	check("Direction", len(u), len(v))
+	check("Direction", len(u), len(g))
 	n := 0
 	if SIMD() && len(u) >= vector {
 		n = len(u) &^ (vector - 1)
@@ -30,9 +33,10 @@ func (c *Moments) Direction(u, w, m, v, g []float32) {
 	}
 	for ; n < len(u); n++ {
 		grad := g[n] + float32(c.Coupled*w[n])
-		m[n] = float32(c.Beta1*m[n]) + float32(c.Rest1*grad)
-		v[n] = float32(c.Beta2*v[n]) + float32(c.Rest2*float32(grad*grad))
-		root := float32(math.Sqrt(float64(float32(v[n] * c.Correct2))))
-		u[n] = float32(m[n]*c.Correct1)/float32(root+c.Epsilon) + float32(c.Decay*w[n])
+		first := Canonical(float32(c.Beta1*m[n]) + float32(c.Rest1*grad))
+		second := Canonical(float32(c.Beta2*v[n]) + float32(c.Rest2*float32(grad*grad)))
+		root := float32(math.Sqrt(float64(float32(second * c.Correct2))))
+		m[n], v[n] = first, second
+		u[n] = Canonical(float32(first*c.Correct1)/(root+c.Epsilon) + float32(c.Decay*w[n]))
 	}
 }

@@ -1,13 +1,13 @@
 package kernel
 
-// The vector code takes lengths that are multiples of lanes (the reductions) or
-// vector (the rest) and is called only where hasPath(AVX2) holds.
+// The vector code is called only where hasPath(AVX2) holds, with n at least 1
+// (the reductions) or a positive multiple of vector (the rest).
 
 //go:noescape
-func dotLanes(s *[lanes]float32, x, y *float32, n int)
+func dotVector(x, y *float32, n int) float32
 
 //go:noescape
-func sumLanes(s *[lanes]float32, x *float32, n int)
+func sumVector(x *float32, n int) float32
 
 //go:noescape
 func axpyVector(alpha float32, x, y *float32, n int)
@@ -29,3 +29,6 @@ func reluGradVector(dx, dy, y *float32, n int)
 
 //go:noescape
 func momentsVector(u, w, m, v, grad *float32, n int, c *Moments)
+
+//go:noescape
+func sigmoidVector(dst, x *float32, n int)
