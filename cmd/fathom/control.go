@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/proto"
+)
+
+// control is what the commands ask of a coordinator; *client.Control. Its errors
+// say what was asked.
+type control interface {
+	Submit(ctx context.Context, spec []byte) (string, error)
+	List(ctx context.Context) ([]*proto.JobStatus, error)
+	Status(ctx context.Context, job string) (*proto.JobStatus, error)
+	Watch(ctx context.Context, job string, f func(*proto.JobStatus) error) error
+	Cancel(ctx context.Context, job string) (*proto.JobStatus, error)
+	Nodes(ctx context.Context) ([]*proto.NodeStatus, error)
+	Close() error
+}
+
+func dialControl(addrs []string) (control, error) {
+	c, err := client.Dial(addrs)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// coordinatorEnv is the default of --coordinator.
+const coordinatorEnv = "FATHOM_COORDINATOR"
+
+// controlFlags are the flags of the commands that talk to a coordinator.
+type controlFlags struct {
+	coordinators []string
+	output       output
+}
+
+func (f *controlFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&f.coordinators, "coordinator", nil,
+		"addresses of the coordinators (default $"+coordinatorEnv+")")
+	f.output.add(cmd)
+}
+
+// withControl dials the coordinators, calls f, and hangs up.
+func (a *app) withControl(f *controlFlags, do func(control) error) (err error) {
+	addrs := f.coordinators
+	if len(addrs) == 0 {
+		if env := os.Getenv(coordinatorEnv); env != "" {
+			addrs = strings.Split(env, ",")
+		}
+	}
+	if len(addrs) == 0 {
+		return usageError{fmt.Errorf("no coordinator: give --coordinator HOST:PORT or set %s", coordinatorEnv)}
+	}
+	c, err := a.dial(addrs)
+	if err != nil {
+		return fmt.Errorf("dial coordinator: %w", err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return do(c)
+}
+
+// output is the -o flag: text for people, json for programs.
+type output string
+
+const (
+	outputText output = "text"
+	outputJSON output = "json"
+)
+
+func (o *output) add(cmd *cobra.Command) {
+	*o = outputText
+	cmd.Flags().VarP(o, "output", "o", "output format: text or json")
+}
+
+// String, Set and Type make output a pflag.Value.
+func (o *output) String() string { return string(*o) }
+
+// Set accepts text and json.
+func (o *output) Set(s string) error {
+	switch output(s) {
+	case outputText, outputJSON:
+		*o = output(s)
+		return nil
+	}
+	return errors.New("want text or json")
+}
+
+// Type is the flag's placeholder in the help.
+func (o *output) Type() string { return "format" }
+
+// writeJSON writes v indented, with a line end.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

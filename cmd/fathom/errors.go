@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/worker/dataset"
+)
+
+// The exit codes. 64 is sysexits' EX_USAGE: whoever supervises the process must
+// not try the same thing again.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitInput       = 64
+	exitInterrupted = 130
+)
+
+// usageError is a command line that was not accepted.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// inputError is a job or data that cannot be used, whatever is tried.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() error { return e.error }
+
+// errInterrupted is what a command returns when a signal ended it.
+var errInterrupted = errors.New("interrupted")
+
+// exitCode maps an error to the process's exit code.
+func exitCode(err error) int {
+	var (
+		usage  usageError
+		input  inputError
+		faults *job.Faults
+		data   *dataset.InputError
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &faults), errors.As(err, &data):
+		return exitInput
+	case rpcStatus(err).Code() == codes.InvalidArgument:
+		return exitInput
+	}
+	return exitFailed
+}
+
+// report writes the error, one line per fault, in the words of the command
+// line: without the transport's decoration.
+func report(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	if s := rpcStatus(err); s.Code() != codes.OK {
+		text = strings.Replace(text, s.Err().Error(), rpcMessage(s), 1)
+	}
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			fmt.Fprintln(w, "fathom: "+line)
+		}
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintln(w, "fathom: see fathom help, or a command's --help")
+	}
+}
+
+// rpcStatus returns the gRPC status somewhere in err, or an OK status.
+func rpcStatus(err error) *status.Status {
+	var s interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &s) {
+		return s.GRPCStatus()
+	}
+	return status.New(codes.OK, "")
+}
+
+func rpcMessage(s *status.Status) string {
+	if s.Message() == "" {
+		return strings.ToLower(s.Code().String())
+	}
+	return s.Message()
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/coordinator/store"
+)
+
+func (a *app) newEtcd() *cobra.Command {
+	var (
+		f   processFlags
+		cfg store.EmbeddedConfig
+	)
+	cmd := &cobra.Command{
+		Use:   "etcd",
+		Short: "Run a single etcd server, the store of a local cluster's coordinator",
+		Long: `Run a single etcd server, the store of a local cluster's coordinator.
+
+A cluster of several machines should use an etcd cluster of its own instead:
+give its client URLs to fathom coordinator --etcd.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.runProcess(cmd.Context(), "etcd", &f, func(p *process) (component, []string, error) {
+				cfg.Name = f.name
+				e, err := store.StartEmbedded(cfg)
+				if err != nil {
+					return nil, nil, err
+				}
+				return etcdServer{e}, []string{"client", e.ClientURL()}, nil
+			})
+		},
+	}
+	f.add(cmd, "server")
+	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", "", "directory of the server's data")
+	cmd.Flags().StringVar(&cfg.ClientURL, "client-url", "http://127.0.0.1:2379", "URL to serve clients on")
+	cmd.Flags().StringVar(&cfg.PeerURL, "peer-url", "http://127.0.0.1:2380", "URL to serve peers on")
+	mustRequire(cmd, "data-dir")
+	return cmd
+}
+
+// etcdServer is an embedded etcd server as a component.
+type etcdServer struct{ *store.Embedded }
+
+// Run waits until ctx ends or the server fails, and stops it.
+func (e etcdServer) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return e.Close()
+	case err := <-e.Err():
+		return errors.Join(fmt.Errorf("etcd server: %w", err), e.Close())
+	}
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+)
+
+// jobBytesMax bounds a job file; real ones have a few kilobytes.
+const jobBytesMax = 4 << 20
+
+// loadJob reads and resolves a job file ("-" is standard input). The data root
+// becomes absolute, because workers run in other directories.
+func (a *app) loadJob(path string, sets []string) (*job.Job, error) {
+	text, err := a.readJob(path)
+	if err != nil {
+		return nil, inputError{fmt.Errorf("read job: %w", err)}
+	}
+	j, err := job.Parse(path, text, sets)
+	if err != nil {
+		return nil, err
+	}
+	if root := j.Spec.Data.Root; root != "" {
+		if j.Spec.Data.Root, err = filepath.Abs(root); err != nil {
+			return nil, fmt.Errorf("data root %s: %w", root, err)
+		}
+	}
+	return j, nil
+}
+
+func (a *app) readJob(path string) ([]byte, error) {
+	r := a.in
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() // read only
+		r = f
+	}
+	text, err := io.ReadAll(io.LimitReader(r, jobBytesMax+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > jobBytesMax {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, jobBytesMax)
+	}
+	return text, nil
+}

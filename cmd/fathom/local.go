@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/deploy/local"
+	"github.com/fathom-train/fathom/deploy/plan"
+)
+
+// dataDir is where a local cluster keeps etcd's and the servers' data, within
+// the working directory.
+const dataDir = "data"
+
+// localCluster is a local cluster as a run needs it.
+type localCluster struct {
+	*local.Cluster
+	counted chan struct{} // closed when all events have been counted
+
+	// mu guards restarted.
+	mu        sync.Mutex
+	restarted map[string]int
+}
+
+// startLocal starts a job's processes on this machine.
+func startLocal(ctx context.Context, j *job.Job, dir string, level slog.Level, restarted func(process string, times int)) (cluster, error) {
+	p, err := plan.New(j, plan.Options{LogLevel: strings.ToLower(level.String())})
+	if err != nil {
+		return nil, err
+	}
+	c, err := local.Start(ctx, p, local.Options{WorkDir: dir})
+	if err != nil {
+		return nil, err
+	}
+	l := &localCluster{Cluster: c, counted: make(chan struct{}), restarted: map[string]int{}}
+	go l.count(restarted)
+	return l, nil
+}
+
+// count counts restarts until the cluster has been stopped.
+func (l *localCluster) count(tell func(process string, times int)) {
+	defer close(l.counted)
+	for e := range l.Events() {
+		if e.Kind != local.Restarted {
+			continue
+		}
+		l.mu.Lock()
+		l.restarted[e.Process]++
+		times := l.restarted[e.Process]
+		l.mu.Unlock()
+		tell(e.Process, times)
+	}
+}
+
+func (l *localCluster) coordinators() []string { return []string{l.CoordinatorAddress()} }
+
+func (l *localCluster) failed() <-chan error { return l.Err() }
+
+func (l *localCluster) restarts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.restarted)
+}
+
+func (l *localCluster) stop() (cpu map[string]float64, err error) {
+	if err := l.Stop(context.Background()); err != nil {
+		return nil, fmt.Errorf("stop the cluster: %w", err)
+	}
+	<-l.counted
+	cpu = map[string]float64{}
+	for role, u := range l.Usage() {
+		cpu[string(role)] = (u.User + u.System).Seconds()
+	}
+	return cpu, nil
+}
+
+func (l *localCluster) kill() {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = l.Stop(now) // it reports what had to be killed, which is all
+}

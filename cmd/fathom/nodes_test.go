@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// runningProcess is a node command that runs within the test.
+type runningProcess struct {
+	facts map[string]string // of its ready line
+	stop  func() (code int)
+}
+
+// startProcess runs a node command and waits until it is ready.
+func startProcess(t *testing.T, args ...string) *runningProcess {
+	t.Helper()
+	a, _, errs := newTestApp(t, nil)
+	r, w := io.Pipe()
+	a.out = w
+	ended := make(chan int, 1)
+	go func() {
+		ended <- a.execute(args)
+		w.Close()
+	}()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%v ended with %d before it was ready:\n%s", args, <-ended, errs.String())
+	}
+	p := &runningProcess{facts: map[string]string{}}
+	for _, f := range strings.Fields(line) {
+		k, v, _ := strings.Cut(f, "=")
+		p.facts[k] = v
+	}
+	stopped := false
+	p.stop = func() int {
+		if stopped {
+			return 0
+		}
+		stopped = true
+		a.interrupts.raise()
+		return <-ended
+	}
+	t.Cleanup(func() {
+		if code := p.stop(); code != 0 {
+			t.Errorf("%v: exit code %d after an orderly stop:\n%s", args, code, errs.String())
+		}
+	})
+	return p
+}
+
+func TestServersAndWorkersJoinACoordinator(t *testing.T) {
+	dir := t.TempDir()
+	c := startProcess(t, "coordinator", "--name", "c-0", "--listen", "127.0.0.1:0", "--embedded-etcd", filepath.Join(dir, "etcd"), "--log-level", "warn")
+	address := c.facts["listen"]
+	startProcess(t, "ps", "--name", "ps-0", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "ps-0"), "--coordinator", address, "--log-level", "warn")
+	w := startProcess(t, "worker", "--name", "worker-0", "--coordinator", address, "--log-level", "warn")
+
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		a, out, errs := newTestApp(t, nil)
+		a.dial = dialControl
+		if code := a.execute([]string{"nodes", "--coordinator", address, "-o", "json"}); code != 0 {
+			t.Fatalf("nodes: %d %s", code, errs.String())
+		}
+		var nodes []nodeJSON
+		if err := json.Unmarshal([]byte(out.String()), &nodes); err != nil {
+			t.Fatal(err)
+		}
+		alive := map[string]string{}
+		for _, n := range nodes {
+			if n.Alive {
+				alive[n.Node] = n.MetricsAddress
+			}
+		}
+		if alive["ps-0"] != "" && alive["worker-0"] == w.facts["metrics"] {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("the nodes have not joined: %s", out.String())
+		case <-tick.C:
+		}
+	}
+	if code := w.stop(); code != 0 {
+		t.Errorf("the worker ended with %d", code)
+	}
+}
+
+func TestEtcdServes(t *testing.T) {
+	ports, err := freePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := func(port int) string { return "http://127.0.0.1:" + strconv.Itoa(port) }
+	e := startProcess(t, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", url(ports[0]), "--peer-url", url(ports[1]))
+	if e.facts["client"] != url(ports[0]) {
+		t.Errorf("serves on %s, want %s", e.facts["client"], url(ports[0]))
+	}
+	if got := get(t, url(ports[0])+"/health"); !strings.Contains(got, "true") {
+		t.Errorf("health %s", got)
+	}
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// processFlags are the flags of every long-running process.
+type processFlags struct {
+	name    string
+	metrics string
+	log     logLevel
+}
+
+func (f *processFlags) add(cmd *cobra.Command, role string) {
+	cmd.Flags().StringVar(&f.name, "name", "", "name of this "+role+", stable over restarts and unique in the cluster")
+	cmd.Flags().StringVar(&f.metrics, "metrics", "127.0.0.1:0", "HTTP address of /metrics, /healthz and /logs")
+	f.log.add(cmd)
+	mustRequire(cmd, "name")
+}
+
+// logLevel is the --log-level flag.
+type logLevel struct{ level slog.Level }
+
+func (l *logLevel) add(cmd *cobra.Command) {
+	cmd.Flags().TextVar(&l.level, "log-level", slog.LevelInfo, "least level of logged lines: debug, info, warn or error")
+}
+
+// mustRequire marks flags without which the command is refused.
+func mustRequire(cmd *cobra.Command, names ...string) {
+	for _, n := range names {
+		if err := cmd.MarkFlagRequired(n); err != nil {
+			panic(fmt.Sprintf("cmd/fathom: BUG: %v", err))
+		}
+	}
+}
+
+// process is the shell around the component that a node command runs.
+type process struct {
+	role     string
+	name     string
+	log      *slog.Logger
+	endpoint *endpoint
+	out      io.Writer
+}
+
+// component is a started part of the system. Run returns when ctx ends, with
+// nil or ctx's error, or earlier when it cannot go on.
+type component interface {
+	Run(ctx context.Context) error
+}
+
+// runProcess sets up logging and the endpoint, lets build make the component,
+// announces it on standard output and runs it. The end of ctx is the orderly
+// way to stop a process, so it is no error.
+func (a *app) runProcess(ctx context.Context, role string, f *processFlags, build func(*process) (component, []string, error)) (err error) {
+	ring := newLogRing(logRingBytes)
+	log := newLogger(io.MultiWriter(a.err, ring), f.log.level).With("node", f.name)
+	slog.SetDefault(log) // for libraries that write to the standard logger
+	e, err := openEndpoint(f.metrics, ring)
+	if err != nil {
+		return err
+	}
+	e.serve()
+	defer func() { err = errors.Join(err, e.close()) }()
+
+	p := &process{role: role, name: f.name, log: log, endpoint: e, out: a.out}
+	c, facts, err := build(p)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", role, f.name, err)
+	}
+	var ready strings.Builder
+	fmt.Fprintf(&ready, "ready role=%s name=%s", role, f.name)
+	for i := 0; i+1 < len(facts); i += 2 {
+		fmt.Fprintf(&ready, " %s=%s", facts[i], facts[i+1])
+	}
+	fmt.Fprintln(a.out, ready.String()+" metrics="+e.address())
+	if err := c.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
+		return fmt.Errorf("%s %s: %w", role, f.name, err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// newLogger writes text lines of at least the level.
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
+)
+
+// result is the outcome of a job that is done: the content of result.json.
+type result struct {
+	Job        string `json:"job"`
+	SpecDigest string `json:"spec_digest"`
+	// ModelHash identifies the model to the last bit: 32 hex digits.
+	ModelHash string `json:"model_hash"`
+	// Metrics holds the last score of every split that was evaluated.
+	Metrics map[string]quality `json:"metrics"`
+	Epochs  []epochResult      `json:"epochs"`
+	Tables  []tableResult      `json:"tables"`
+	// SamplesPerSecond is over the whole training, evaluations left out.
+	SamplesPerSecond float64            `json:"samples_per_second"`
+	WallSeconds      float64            `json:"wall_seconds"`
+	TrainSeconds     float64            `json:"train_seconds"`
+	CPUSeconds       map[string]float64 `json:"cpu_seconds"` // by role
+	Processes        map[string]int     `json:"processes"`   // by role
+	Restarts         map[string]int     `json:"restarts,omitempty"`
+	// TeacherAUC is what the hidden truth of synthetic data reaches itself on
+	// the test split; absent when the data does not know it.
+	TeacherAUC float64           `json:"teacher_auc,omitempty"`
+	Splits     map[string]uint64 `json:"splits"` // rows
+	Steps      uint64            `json:"steps"`
+	Cluster    clusterResult     `json:"cluster"`
+	Versions   versions          `json:"versions"`
+}
+
+// quality is the score of the model on one split.
+type quality struct {
+	AUC     float64 `json:"auc"`
+	LogLoss float64 `json:"logloss"`
+	Samples uint64  `json:"samples"`
+}
+
+type epochResult struct {
+	Epoch uint64   `json:"epoch"`
+	Valid *quality `json:"valid,omitempty"`
+}
+
+type tableResult struct {
+	Name       string `json:"name"`
+	Rows       uint64 `json:"rows,omitempty"`
+	Parameters uint64 `json:"parameters"`
+	Bytes      uint64 `json:"bytes"`
+	StateBytes uint64 `json:"state_bytes"` // with the optimizer's slots
+}
+
+type clusterResult struct {
+	Workers  int `json:"workers"`
+	PS       int `json:"ps"`
+	Replicas int `json:"replicas"`
+	Shards   int `json:"shards"`
+}
+
+// newResult collects the result from the job's final status.
+func newResult(s *proto.JobStatus) (*result, error) {
+	j, err := job.FromJSON(s.GetSpec())
+	if err != nil {
+		return nil, fmt.Errorf("spec of job %s as the coordinator tells it: %w", s.GetJob(), err)
+	}
+	r := &result{
+		Job: s.GetJob(), SpecDigest: s.GetSpecDigest(), ModelHash: s.GetModelHash(),
+		Metrics: map[string]quality{}, Epochs: []epochResult{}, Tables: []tableResult{},
+		CPUSeconds: map[string]float64{}, Processes: map[string]int{}, Splits: map[string]uint64{},
+		WallSeconds:  time.Duration(s.GetEndedUnixNano() - s.GetCreatedUnixNano()).Seconds(),
+		TrainSeconds: s.GetTrainSeconds(),
+		TeacherAUC:   finite(s.GetTeacherAuc()),
+		Steps:        s.GetStep(),
+		Cluster:      clusterResult(j.Spec.Cluster),
+		Versions:     readVersions(),
+	}
+	r.addScores(s.GetScores())
+	for _, t := range s.GetTables() {
+		r.Tables = append(r.Tables, tableResult{t.GetName(), t.GetRows(), t.GetParameters(), t.GetBytes(), t.GetStateBytes()})
+	}
+	for _, u := range s.GetUsage() {
+		r.CPUSeconds[u.GetRole()] = finite(u.GetCpuSeconds())
+		r.Processes[u.GetRole()] = int(u.GetProcesses())
+	}
+	for _, p := range s.GetSplits() {
+		r.Splits[p.GetSplit()] = p.GetRows()
+	}
+	r.SamplesPerSecond = finite(s.GetSamplesPerSecond())
+	if trained := float64(r.Splits["train"]) * float64(s.GetEpochs()); trained > 0 && r.TrainSeconds > 0 {
+		r.SamplesPerSecond = trained / r.TrainSeconds
+	}
+	return r, nil
+}
+
+// addScores fills Metrics with the last score of every split and Epochs with
+// the validation after each epoch.
+func (r *result) addScores(scores []*proto.Score) {
+	for _, s := range scores {
+		q := quality{AUC: finite(s.GetAuc()), LogLoss: finite(s.GetLogLoss()), Samples: s.GetSamples()}
+		r.Metrics[s.GetSplit()] = q
+		if s.GetSplit() == "valid" {
+			r.Epochs = append(r.Epochs, epochResult{Epoch: s.GetEpoch(), Valid: &q})
+		}
+	}
+}
+
+// teacherShare is how far the test AUC has come on the way from 0.5, a coin, to
+// the teacher's.
+func (r *result) teacherShare() (share float64, ok bool) {
+	q, tested := r.Metrics["test"]
+	if !tested || r.TeacherAUC <= 0.5 {
+		return 0, false
+	}
+	return (q.AUC - 0.5) / (r.TeacherAUC - 0.5), true
+}
+
+// finite replaces what JSON cannot say by 0.
+func finite(v float64) float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0
+	}
+	return v
+}
+
+// writeFile writes the result to path: either all of it or nothing.
+func (r *result) writeFile(path string) (err error) {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".result-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()           // the first error says it all
+			os.Remove(f.Name()) // likewise
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if _, err = f.Write(append(text, '\n')); err != nil {
+		return err
+	}
+	if err = f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

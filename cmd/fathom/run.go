@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
+)
+
+// cancelPatience bounds how long an interrupted run waits for the coordinator
+// to cancel the job; the cluster is stopped anyway.
+const cancelPatience = 3 * time.Second
+
+// runFlags are the flags of fathom run.
+type runFlags struct {
+	sets    []string
+	workdir string
+	keep    bool
+	output  output
+	log     logLevel
+	// sizes are the flags that stand for a value of the job.
+	sizes map[string]*int
+}
+
+// sizeFlags maps a flag to the value of the job it replaces.
+var sizeFlags = []struct{ flag, path, usage string }{
+	{"workers", "spec.cluster.workers", "worker processes"},
+	{"ps", "spec.cluster.ps", "parameter server processes"},
+	{"replicas", "spec.cluster.replicas", "replicas of every shard"},
+	{"shards", "spec.cluster.shards", "shards"},
+}
+
+func (a *app) newRun() *cobra.Command {
+	f := runFlags{sizes: map[string]*int{}}
+	cmd := &cobra.Command{
+		Use:   "run JOB.yaml",
+		Short: "Train a job on a cluster of this machine, from start to end",
+		Long: `Train a job on a cluster of this machine, from start to end.
+
+All processes are started as children, the job is followed until it has ended,
+and everything is stopped. The result is printed and written to result.json in
+the working directory, where the logs are, too. The first Ctrl-C cancels the job
+and stops the cluster in order, a second one kills it at once.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sets := f.sets
+			for _, s := range sizeFlags {
+				if cmd.Flags().Changed(s.flag) {
+					sets = append(sets, s.path+"="+strconv.Itoa(*f.sizes[s.flag]))
+				}
+			}
+			if err := checkCPU(); err != nil {
+				return err
+			}
+			j, err := a.loadJob(args[0], sets)
+			if err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), j, &f)
+		},
+	}
+	for _, s := range sizeFlags {
+		f.sizes[s.flag] = cmd.Flags().Int(s.flag, 0, s.usage+" (default as in the job)")
+	}
+	addSets(cmd, &f.sets)
+	cmd.Flags().StringVar(&f.workdir, "workdir", "", "directory of logs, data and result (default a new one in the temporary directory)")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the servers' data, too, when the job is done")
+	f.output.add(cmd)
+	f.log.add(cmd)
+	return cmd
+}
+
+// cluster is the local cluster as the run needs it.
+type cluster interface {
+	// coordinators are the addresses to talk to.
+	coordinators() []string
+	// failed delivers why the cluster cannot go on.
+	failed() <-chan error
+	// restarts counts, by process, how often it died and was started again.
+	restarts() map[string]int
+	// stop ends all processes in order and returns the CPU seconds by role.
+	stop() (cpu map[string]float64, err error)
+	// kill ends all processes at once.
+	kill()
+}
+
+// run trains the job on a new cluster.
+func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
+	dir, err := makeWorkdir(f.workdir)
+	if err != nil {
+		return err
+	}
+	if f.output == outputText {
+		fmt.Fprintf(a.err, "%s: working in %s\n", j.Metadata.Name, dir)
+	}
+	p := newProgress(a.err, f.output, a.now)
+	c, err := a.startCluster(ctx, j, dir, f.log.level, p.restarted)
+	if err != nil {
+		p.close()
+		return fmt.Errorf("start the cluster: %w", err)
+	}
+	a.interrupts.onSecond(c.kill)
+	last, err := a.trainOn(ctx, c, j, p)
+	p.close()
+	cpu, stopErr := c.stop()
+	if err != nil || stopErr != nil {
+		return a.explainFailure(errors.Join(err, stopErr), dir)
+	}
+	r, err := newResult(last)
+	if err != nil {
+		return err
+	}
+	r.Restarts = c.restarts()
+	for role, s := range cpu {
+		r.CPUSeconds[role] = s // of the whole life of the processes
+	}
+	if err := r.writeFile(filepath.Join(dir, "result.json")); err != nil {
+		return err
+	}
+	if !f.keep {
+		if err := os.RemoveAll(filepath.Join(dir, dataDir)); err != nil {
+			return fmt.Errorf("remove the servers' data: %w", err)
+		}
+	}
+	return a.printResult(f.output, r)
+}
+
+// trainOn submits the job and follows it to its end. When ctx ends first, the
+// job is cancelled.
+func (a *app) trainOn(ctx context.Context, c cluster, j *job.Job, p progress) (last *proto.JobStatus, err error) {
+	control, err := a.dial(c.coordinators())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, control.Close()) }()
+	watch, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case err := <-c.failed():
+			cancel(err)
+		case <-watch.Done():
+		}
+	}()
+	name, err := control.Submit(watch, j.JSON())
+	if err == nil {
+		last, err = follow(watch, control, name, p)
+	}
+	switch {
+	case err == nil:
+		return last, nil
+	case ctx.Err() != nil:
+		a.cancelJob(ctx, control, name)
+		return nil, errInterrupted
+	case watch.Err() != nil:
+		return nil, context.Cause(watch)
+	}
+	return nil, err
+}
+
+// cancelJob tells the coordinator, so that nothing is computed while the
+// cluster stops. It is a courtesy: the cluster ends anyway.
+func (a *app) cancelJob(ctx context.Context, c control, name string) {
+	if name == "" {
+		return
+	}
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), cancelPatience)
+	defer done()
+	_, _ = c.Cancel(ctx, name)
+}
+
+// explainFailure adds where to look, unless the error says it all.
+func (a *app) explainFailure(err error, dir string) error {
+	if exitCode(err) == exitFailed {
+		return fmt.Errorf("%w\nthe logs are in %s", err, filepath.Join(dir, "logs"))
+	}
+	return err
+}
+
+// makeWorkdir makes the working directory of a run. It must be empty: a run
+// does not go on where another one ended.
+func makeWorkdir(dir string) (string, error) {
+	if dir == "" {
+		dir, err := os.MkdirTemp("", "fathom-")
+		if err != nil {
+			return "", fmt.Errorf("make the working directory: %w", err)
+		}
+		return dir, nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("working directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the working directory: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("working directory: %w", err)
+	}
+	if len(entries) > 0 {
+		return "", inputError{fmt.Errorf("working directory %s is not empty: name a new one", dir)}
+	}
+	return dir, nil
+}

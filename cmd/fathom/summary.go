@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// splitOrder is the order in which splits are listed.
+var splitOrder = []string{"train", "valid", "test"}
+
+// writeSummary writes the result for people, in lines of at most 80 characters.
+func (r *result) writeSummary(w io.Writer) {
+	var lines []string
+	lines = append(lines, fmt.Sprintf("%s: done in %s", r.Job, seconds(r.WallSeconds)), "")
+	lines = append(lines, r.scoreLines()...)
+	if share, ok := r.teacherShare(); ok {
+		lines = append(lines, fmt.Sprintf("%.2f of the way from 0.5 to the teacher's %.4f", share, r.TeacherAUC))
+	}
+	lines = append(lines, "")
+	lines = append(lines, r.tableLines()...)
+	lines = append(lines, "")
+	lines = append(lines, r.effortLines()...)
+	for _, l := range lines {
+		fmt.Fprintln(w, clip(l, 80))
+	}
+}
+
+func (r *result) scoreLines() []string {
+	rows := [][]string{{"split", "samples", "auc", "log loss"}}
+	for _, split := range splitOrder {
+		if q, ok := r.Metrics[split]; ok {
+			rows = append(rows, []string{split, grouped(q.Samples), fmt.Sprintf("%.4f", q.AUC), fmt.Sprintf("%.4f", q.LogLoss)})
+		}
+	}
+	if len(rows) == 1 {
+		return []string{"no split was evaluated"}
+	}
+	return columns("lrrr", rows)
+}
+
+func (r *result) tableLines() []string {
+	rows := [][]string{{"table", "rows", "parameters", "bytes", "with slots"}}
+	var parameters, size, state uint64
+	for _, t := range r.Tables {
+		count := ""
+		if t.Rows > 0 {
+			count = grouped(t.Rows)
+		}
+		rows = append(rows, []string{t.Name, count, grouped(t.Parameters), byteSize(t.Bytes), byteSize(t.StateBytes)})
+		parameters, size, state = parameters+t.Parameters, size+t.Bytes, state+t.StateBytes
+	}
+	if len(r.Tables) > 1 {
+		rows = append(rows, []string{"all", "", grouped(parameters), byteSize(size), byteSize(state)})
+	}
+	return columns("lrrrr", rows)
+}
+
+func (r *result) effortLines() []string {
+	lines := []string{
+		fmt.Sprintf("speed    %s samples/s in training (%s), cpu path %s", rate(r.SamplesPerSecond), seconds(r.TrainSeconds), r.Versions.CPU),
+		fmt.Sprintf("cluster  %d workers, %d servers, %d shards of %d replicas", r.Cluster.Workers, r.Cluster.PS, r.Cluster.Shards, r.Cluster.Replicas),
+	}
+	var cpu []string
+	for _, role := range slices.Sorted(maps.Keys(r.CPUSeconds)) {
+		cpu = append(cpu, role+" "+seconds(r.CPUSeconds[role]))
+	}
+	lines = append(lines, "cpu      "+strings.Join(cpu, ", "))
+	if len(r.Restarts) > 0 {
+		var names []string
+		for _, n := range slices.Sorted(maps.Keys(r.Restarts)) {
+			names = append(names, n+" "+times(r.Restarts[n]))
+		}
+		lines = append(lines, "restarts "+strings.Join(names, ", "))
+	}
+	return append(lines, "model    "+r.ModelHash)
+}

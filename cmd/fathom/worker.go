@@ -1,0 +1,48 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/worker"
+)
+
+func (a *app) newWorker() *cobra.Command {
+	var (
+		f   processFlags
+		cfg worker.Config
+	)
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run a worker: it reads the data and computes the gradients",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkCPU(); err != nil {
+				return err
+			}
+			return a.runProcess(cmd.Context(), "worker", &f, func(p *process) (component, []string, error) {
+				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
+				cfg.MetricsAddress = p.endpoint.address()
+				w, err := worker.New(cfg)
+				if err != nil {
+					return nil, nil, err
+				}
+				return w, []string{"cpu", kernel.Path()}, nil
+			})
+		},
+	}
+	f.add(cmd, "worker")
+	cmd.Flags().StringSliceVar(&cfg.Coordinators, "coordinator", nil, "addresses of the coordinators")
+	cmd.Flags().IntVar(&cfg.Threads, "threads", 1, "goroutines of one matrix product")
+	mustRequire(cmd, "coordinator")
+	return cmd
+}
+
+// checkCPU refuses an unknown FATHOM_CPU instead of computing on another path
+// than the one asked for.
+func checkCPU() error {
+	if _, err := kernel.CPU(); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
