@@ -51,10 +51,12 @@ func (h *hosted) report() *proto.GroupReport {
 		for again := true; again; {
 			r.Version, r.Configured = state.Version()
 			hash = state.Hash()
-			after, _ := state.Version()
-			again = after != r.Version // the hash belongs to the version
+			version, configured := state.Version()
+			again = version != r.Version || configured != r.Configured // the hash belongs to the version
 		}
-		r.Hash = hash[:]
+		if r.Configured {
+			r.Hash = hash[:]
+		}
 		r.Tables = tablesOf(state.Stats())
 	})
 	return r
