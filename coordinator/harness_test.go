@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,16 @@ type cluster struct {
 
 	mu        sync.Mutex
 	listeners map[string]*bufconn.Listener
+	stops     []func()
+}
+
+// stopAtEnd registers what stop must end at the end of the test.
+func (c *cluster) stopAtEnd(stop func()) func() {
+	stop = sync.OnceFunc(stop)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stops = append(c.stops, stop)
+	return stop
 }
 
 // inBubble runs a test with a cluster in a bubble and cleans up before its end.
@@ -47,6 +58,12 @@ func inBubble(t *testing.T, f func(t *testing.T, c *cluster)) {
 		if testing.Verbose() {
 			c.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 		}
+		// Everything in a bubble must end before the bubble does.
+		defer func() {
+			for _, stop := range slices.Backward(c.stops) {
+				stop()
+			}
+		}()
 		f(t, c)
 	})
 }
@@ -69,8 +86,13 @@ func address(node string) string { return "passthrough:///" + node }
 // coordinator starts a service; the returned function stops it.
 func (c *cluster) coordinator(node string) (*Service, func()) {
 	c.t.Helper()
+	return c.coordinatorOn(node, c.memory.Open())
+}
+
+func (c *cluster) coordinatorOn(node string, on store.Store) (*Service, func()) {
+	c.t.Helper()
 	l := bufconn.Listen(1 << 20)
-	s, err := New(Config{Node: node, Advertise: address(node), Store: c.memory.Open(), Logger: c.log,
+	s, err := New(Config{Node: node, Advertise: address(node), Store: on, Logger: c.log,
 		Registerer: prometheus.NewRegistry(), listener: l})
 	if err != nil {
 		c.t.Fatal(err)
@@ -86,7 +108,7 @@ func (c *cluster) coordinator(node string) (*Service, func()) {
 			c.t.Error(err)
 		}
 	}()
-	return s, sync.OnceFunc(func() { cancel(); <-done })
+	return s, c.stopAtEnd(func() { cancel(); <-done })
 }
 
 func (c *cluster) control(nodes ...string) *client.Control {
@@ -99,6 +121,7 @@ func (c *cluster) control(nodes ...string) *client.Control {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.stopAtEnd(func() { ctl.Close() })
 	return ctl
 }
 
@@ -159,6 +182,21 @@ type simNode struct {
 	order       *proto.NodeOrder
 	orders      []*proto.NodeOrder // all, in order
 	changed     chan struct{}      // closed and replaced with every order
+	hung        chan struct{}      // if not nil, reports wait until it is closed
+}
+
+// hang makes the node silent, though connected, until release is called.
+func (n *simNode) hang() (release func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	hung := make(chan struct{})
+	n.hung = hung
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.hung = nil
+		close(hung)
+	}
 }
 
 var incarnations atomic.Uint64 // grows over all nodes of the test binary
@@ -174,6 +212,12 @@ func (c *cluster) node(role, name string, coordinators []string, report func(*pr
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		n.session.Run(ctx, func() *proto.NodeReport {
+			n.mu.Lock()
+			hung := n.hung
+			n.mu.Unlock()
+			if hung != nil {
+				<-hung
+			}
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.cpu += 0.25
@@ -195,7 +239,7 @@ func (c *cluster) node(role, name string, coordinators []string, report func(*pr
 	if work != nil {
 		wg.Go(func() { work(ctx, n) })
 	}
-	n.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	n.stop = c.stopAtEnd(func() { cancel(); wg.Wait() })
 	return n
 }
 
@@ -244,6 +288,9 @@ type simWorker struct {
 	stuck   bool           // never does anything after inspecting
 	scores  float32        // of every sample
 	blocked bool           // never delivers evaluation blocks
+	loss    float64        // of every sample of a lane and step; default 0.5
+	// Splits of the data: none has rows, only train has; default: all have.
+	empty, trainOnly bool
 }
 
 const (
@@ -255,6 +302,9 @@ const (
 func (c *cluster) worker(name string, w simWorker, coordinators ...string) *simNode {
 	if w.stepMs == 0 {
 		w.stepMs = 20
+	}
+	if w.loss == 0 {
+		w.loss = 0.5
 	}
 	if w.scores == 0 {
 		w.scores = 0.25
@@ -272,6 +322,12 @@ func (c *cluster) worker(name string, w simWorker, coordinators ...string) *simN
 		}
 		r.Worker.Data = &proto.DataReport{Digest: w.digest, TeacherAuc: 0.75, Splits: []*proto.SplitInfo{
 			{Split: "train", Rows: simTrainRows, Positives: 0.25}, {Split: "valid", Rows: simValidRows}, {Split: "test", Rows: simTestRows}}}
+		switch {
+		case w.empty:
+			r.Worker.Data.Splits = nil
+		case w.trainOnly:
+			r.Worker.Data.Splits = r.Worker.Data.Splits[:1]
+		}
 		r.Worker.Failure = w.fail
 		mu.Lock()
 		defer mu.Unlock()
@@ -327,7 +383,7 @@ func (w simWorker) train(ctx context.Context, c *cluster, o *proto.WorkerOrder, 
 			l = &proto.LaneReport{Lane: lane}
 			losses[lane] = l
 		}
-		l.Step, l.LossSum, l.Samples = step, l.LossSum+12.5, l.Samples+25
+		l.Step, l.LossSum, l.Samples = step, l.LossSum+25*w.loss, l.Samples+25
 		mu.Unlock()
 	}
 	return c.model.version(0) >= step // else wait for the other lanes
