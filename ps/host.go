@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fathom-train/fathom/coordinator/client"
@@ -29,14 +30,19 @@ type groupKey struct {
 	shard uint32
 }
 
-// jobName is what may become a folder's name.
-var jobName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+// jobName is what may become a folder's name; the coordinator's names end in
+// the run.
+var jobName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,126}[a-z0-9])?$`)
+
+// runFolder is the end of every job run's folder.
+var runFolder = regexp.MustCompile(`-[0-9a-f]{16}/$`)
 
 func keyOf(o *proto.GroupOrder) groupKey { return groupKey{o.GetSchema().GetRun(), o.GetShard()} }
 
 // folderOf is the group's folder below the data directory and its name on the wire.
 func folderOf(o *proto.GroupOrder) string {
-	return fmt.Sprintf("%s-%016x/%d", o.GetJob(), o.GetSchema().GetRun(), o.GetShard())
+	run := fmt.Sprintf("-%016x", o.GetSchema().GetRun())
+	return fmt.Sprintf("%s%s/%d", strings.TrimSuffix(o.GetJob(), run), run, o.GetShard())
 }
 
 // host carries out orders until ctx ends. It alone opens and closes groups.
@@ -171,7 +177,7 @@ func (s *Server) deleteUnwanted(order *proto.NodeOrder, absent map[string]time.T
 func isGroupFolder(folder string) bool {
 	run, shard := filepath.Split(filepath.ToSlash(folder))
 	_, err := strconv.ParseUint(shard, 10, 32)
-	return err == nil && regexp.MustCompile(`-[0-9a-f]{16}/$`).MatchString(run)
+	return err == nil && runFolder.MatchString(run)
 }
 
 // all returns a copy of the hosted groups.
@@ -192,7 +198,7 @@ func (s *Server) lookup(key groupKey) *hosted {
 	return s.groups[key]
 }
 
-// byJob returns the newest run's group of a job's shard.
+// byJob returns the group of a job's shard.
 func (s *Server) byJob(job string, shard uint32) *hosted {
 	for key, h := range s.all() {
 		if key.shard == shard && h.ordered().GetJob() == job {

@@ -486,6 +486,29 @@ func TestConfigReportsAllFaults(t *testing.T) {
 	}
 }
 
+func TestFolderNamesJobRunAndShardOnce(t *testing.T) {
+	t.Parallel()
+	o := order(7, false)
+	const want = "ctr-0000000000000051/7"
+	if got := folderOf(o); got != want {
+		t.Errorf("folder %s, want %s", got, want)
+	}
+	o.Job = "ctr-0000000000000051"
+	if got := folderOf(o); got != want {
+		t.Errorf("folder of a name that ends in the run: %s, want %s", got, want)
+	}
+	for folder, ok := range map[string]bool{want: true, "ctr/7": false, "ctr-0000000000000051/x": false} {
+		if isGroupFolder(folder) != ok {
+			t.Errorf("isGroupFolder(%q) is %v", folder, !ok)
+		}
+	}
+	for name, ok := range map[string]bool{"ctr": true, "a-b-0000000000000051": true, "": false, "../x": false, "A": false, "-a": false} {
+		if jobName.MatchString(name) != ok {
+			t.Errorf("job name %q: %v", name, !ok)
+		}
+	}
+}
+
 func TestSchemaIsCheckedAsAWhole(t *testing.T) {
 	t.Parallel()
 	good, err := schemaOf(order(0, true).Schema)

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/fathom-train/fathom/ps/wire"
 )
@@ -43,4 +45,36 @@ func BenchmarkPropose(b *testing.B) {
 			<-done
 		}
 	})
+}
+
+// BenchmarkFailover measures, with the default heartbeat of 500 ms, the time
+// from the sudden death of the leader to the next acknowledged push.
+func BenchmarkFailover(b *testing.B) {
+	c := newCluster(b, 3)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat, cfg.CommitTimeout = 0, 0 }
+	c.tcp()
+	c.push([][]byte{configureCommand()})
+	var worst, total time.Duration
+	for b.Loop() {
+		old := c.leader(-1)
+		g := c.groups[old]
+		start := time.Now()
+		g.trans.(transport).stopNow(g)
+		c.groups[old] = nil
+		for acked := false; !acked; {
+			ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+			_, err := c.groups[c.leader(old)].Propose(ctx, laneChunks(1, 0, 5))
+			cancel()
+			acked = err == nil
+		}
+		took := time.Since(start)
+		worst, total = max(worst, took), total+took
+		b.StopTimer()
+		g.Close()
+		c.open(old)
+		c.leader(-1)
+		b.StartTimer()
+	}
+	b.ReportMetric(worst.Seconds()*1e3, "worst-ms")
+	b.ReportMetric(total.Seconds()*1e3/float64(b.N), "mean-ms")
 }
