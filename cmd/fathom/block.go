@@ -74,7 +74,7 @@ func (p *blockProgress) draw(now time.Time) {
 // renderBlock is the block's text.
 func renderBlock(s *proto.JobStatus, restarts map[string]int, width int) []string {
 	head := s.GetJob() + "  " + phaseName(s.GetPhase())
-	if s.GetEpochs() > 0 && s.GetEpoch() > 0 {
+	if s.GetEpochs() > 0 && s.GetEpoch() > 0 && !namesEpoch(s) {
 		head += fmt.Sprintf("  epoch %d/%d", s.GetEpoch(), s.GetEpochs())
 	}
 	if s.GetDetail() != "" {
@@ -109,6 +109,9 @@ func renderBlock(s *proto.JobStatus, restarts map[string]int, width int) []strin
 	}
 	return lines
 }
+
+// namesEpoch tells whether the detail begins with the epoch already.
+func namesEpoch(s *proto.JobStatus) bool { return strings.HasPrefix(s.GetDetail(), "epoch ") }
 
 // bar draws the share of steps done.
 func bar(s *proto.JobStatus, width int) string {

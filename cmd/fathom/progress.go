@@ -83,7 +83,7 @@ func eventText(e event) string {
 	if s.GetLoss() > 0 {
 		text += fmt.Sprintf(", loss %.4f", s.GetLoss())
 	}
-	if s.GetDetail() != "" {
+	if s.GetDetail() != "" && !namesEpoch(s) {
 		text += "; " + s.GetDetail()
 	}
 	return text

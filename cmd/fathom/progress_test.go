@@ -62,7 +62,7 @@ func TestJSONProgressIsOneObjectPerLine(t *testing.T) {
 	common := eventJSON{Time: start, Event: eventPhase, Job: "small", Phase: "training", Epoch: 1, Epochs: 2, Step: 50, Steps: 200, SamplesPerSecond: 152300.4}
 	score := common
 	score.Event, score.Split, score.AUC, score.LogLoss = eventScore, "valid", 0.75, 0.5
-	want := []eventJSON{common, score, {Time: start, Event: eventRestart, Process: "worker-0", Restarts: 3}}
+	want := []eventJSON{score, common, {Time: start, Event: eventRestart, Process: "worker-0", Restarts: 3}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("lines (-want +got):\n%s", d)
 	}
@@ -81,6 +81,10 @@ func TestBlockShowsWhereTheJobIs(t *testing.T) {
 	}
 	if d := cmp.Diff(want, renderBlock(s, map[string]int{"worker-1": 2, "ps-0": 1}, 80)); d != "" {
 		t.Errorf("block (-want +got):\n%s", d)
+	}
+	s.Detail = "epoch 1 of 2: scores the valid split"
+	if head := renderBlock(s, nil, 80)[0]; head != "small  training  epoch 1 of 2: scores the valid split" {
+		t.Errorf("the epoch is named twice, or not: %q", head)
 	}
 	if d := cmp.Diff([]string{"small  pending"}, renderBlock(&proto.JobStatus{Job: "small", Phase: proto.Phase_PHASE_PENDING}, nil, 80)); d != "" {
 		t.Errorf("block of a waiting job (-want +got):\n%s", d)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -108,6 +109,9 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 		return fmt.Errorf("start the cluster: %w", err)
 	}
 	a.interrupts.onSecond(c.kill)
+	if f.output == outputText {
+		fmt.Fprintf(a.err, "%s: coordinator at %s, for fathom nodes, status and logs\n", j.Metadata.Name, strings.Join(c.coordinators(), ","))
+	}
 	last, err := a.trainOn(ctx, c, j, p)
 	p.close()
 	cpu, stopErr := c.stop()

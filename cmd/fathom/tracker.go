@@ -42,13 +42,13 @@ type tracker struct {
 func (t *tracker) next(now time.Time, s *proto.JobStatus) []event {
 	var events []event
 	due := now.Sub(t.last) >= progressEvery
-	if s.GetPhase() != t.phase || (s.GetDetail() != t.detail && due) {
-		events = append(events, event{kind: eventPhase, status: s})
-	}
 	for ; t.scores < len(s.GetScores()); t.scores++ {
 		events = append(events, event{kind: eventScore, status: s, score: s.GetScores()[t.scores]})
 	}
-	if len(events) == 0 && due && s.GetPhase() == proto.Phase_PHASE_TRAINING && s.GetStep() != t.step {
+	switch {
+	case s.GetPhase() != t.phase, s.GetDetail() != t.detail && due:
+		events = append(events, event{kind: eventPhase, status: s}) // after the scores of the phase before
+	case len(events) == 0 && due && s.GetPhase() == proto.Phase_PHASE_TRAINING && s.GetStep() != t.step:
 		events = append(events, event{kind: eventProgress, status: s})
 	}
 	if len(events) > 0 {

@@ -47,7 +47,7 @@ func TestTrackerTellsPhasesAndScoresAtOnceAndTheRestSeldom(t *testing.T) {
 		{20 * time.Second, scored, nil}, // nothing has changed
 		{20 * time.Second, waiting, []eventKind{eventPhase}},
 		{21 * time.Second, &proto.JobStatus{Phase: proto.Phase_PHASE_DONE, Scores: append(scored.Scores, score, score)},
-			[]eventKind{eventPhase, eventScore, eventScore}},
+			[]eventKind{eventScore, eventScore, eventPhase}},
 	} {
 		if d := cmp.Diff(c.want, kinds(tr.next(start.Add(c.at), c.s))); d != "" {
 			t.Errorf("status %d: events (-want +got):\n%s", n, d)
