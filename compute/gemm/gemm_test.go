@@ -23,6 +23,23 @@ func matrix(rng *rand.Rand, r, c, ld int) []float32 {
 	return x
 }
 
+// awkward are the numbers where multiplications go wrong: NaN of two kinds,
+// infinities, subnormals, and small integers, whose sums are ties.
+var awkward = []float32{
+	0, float32(math.Copysign(0, -1)), 1, 3, 16777215, 0.5, 1e-45, -3e-39, 0x1p-126, 0x1p-75, -0x1p-75, 1e-20, 3e38, -3e38,
+	float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), math.Float32frombits(0xffc00123),
+}
+
+// spoil replaces about one element of x in every by an awkward one. Guard words
+// stay.
+func spoil(rng *rand.Rand, x []float32, every int, from []float32) {
+	for i := range x {
+		if x[i] != guard && rng.IntN(every) == 0 {
+			x[i] = from[rng.IntN(len(from))]
+		}
+	}
+}
+
 // reference is the definition: one chain of fused multiply-adds per element.
 func reference(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, accumulate bool) {
 	for i := range m {
@@ -65,6 +82,15 @@ func TestGemmHasTheBitsOfTheDefinitionOnEveryPath(t *testing.T) {
 			}
 			lda, ldb, ldc := max(1, ac)+rng.IntN(3), max(1, bc)+rng.IntN(3), n+rng.IntN(3)
 			a, b, c := matrix(rng, ar, ac, lda), matrix(rng, br, bc, ldb), matrix(rng, m, n, ldc)
+			switch rng.IntN(4) {
+			case 0: // anything, everywhere
+				spoil(rng, a, 20, awkward)
+				spoil(rng, b, 20, awkward)
+				spoil(rng, c, 10, awkward)
+			case 1: // finite numbers only, so that sums stay finite
+				spoil(rng, a, 2, awkward[:12])
+				spoil(rng, b, 2, awkward[:12])
+			}
 			want := append([]float32(nil), c...)
 			reference(transA, transB, m, n, k, a, lda, b, ldb, want, ldc, acc)
 			for _, path := range kernel.Paths() {
@@ -105,9 +131,73 @@ func TestGemmRejectsShortSlices(t *testing.T) {
 
 func TestGemmDoesNotAllocateOnceWarm(t *testing.T) {
 	a, b, c := make([]float32, 64*64), make([]float32, 64*64), make([]float32, 64*64)
-	if n := testing.AllocsPerRun(20, func() { Gemm(false, false, 64, 64, 64, a, 64, b, 64, c, 64, false) }); n > 0 {
-		t.Errorf("%v allocations per call, want 0", n)
+	for _, s := range [][3]int{{64, 64, 64}, {1, 64, 64}, {64, 1, 64}, {63, 61, 60}} {
+		if n := testing.AllocsPerRun(20, func() { Gemm(false, true, s[0], s[1], s[2], a, 64, b, 64, c, 64, true) }); n > 0 {
+			t.Errorf("%v: %v allocations per call, want 0", s, n)
+		}
 	}
+}
+
+func TestThreadsDoNotChangeTheResult(t *testing.T) {
+	defer SetThreads(1)
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, s := range [][3]int{{300, 70, 60}, {20, 900, 70}, {1, 2000, 600}, {2000, 1, 600}} {
+		m, n, k := s[0], s[1], s[2]
+		if m*n*k < parallelWork {
+			t.Fatalf("%v is too small to be shared out", s)
+		}
+		a, b := matrix(rng, m, k, k), matrix(rng, k, n, n)
+		var want []float32
+		for _, threads := range []int{0, 1, 2, 3, 64} {
+			SetThreads(threads)
+			c := make([]float32, m*n)
+			Gemm(false, false, m, n, k, a, k, b, n, c, n, false)
+			if want == nil {
+				want = c
+			}
+			for i := range c {
+				if math.Float32bits(c[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%v, %d threads: element %d is %v, want %v", s, threads, i, c[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+func FuzzGemm(f *testing.F) {
+	f.Add(uint8(7), uint8(17), uint8(9), uint8(0), uint64(1))
+	f.Add(uint8(1), uint8(70), uint8(30), uint8(5), uint64(2))
+	f.Fuzz(func(t *testing.T, m8, n8, k8, flags uint8, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		m, n, k := 1+int(m8)%40, 1+int(n8)%80, 1+int(k8)
+		transA, transB, acc := flags&1 != 0, flags&2 != 0, flags&4 != 0
+		lda, ldb := k, n
+		if transA {
+			lda = m
+		}
+		if transB {
+			ldb = k
+		}
+		a, b, c := matrix(rng, m, k, k), matrix(rng, k, n, n), matrix(rng, m, n, n)
+		spoil(rng, a, 5, awkward)
+		spoil(rng, b, 5, awkward)
+		want := append([]float32(nil), c...)
+		reference(transA, transB, m, n, k, a, lda, b, ldb, want, n, acc)
+		for _, path := range kernel.Paths() {
+			restore, err := kernel.SetPath(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := append([]float32(nil), c...)
+			Gemm(transA, transB, m, n, k, a, lda, b, ldb, got, n, acc)
+			restore()
+			for i := range got {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%s: element %d is %v, want %v", path, i, got[i], want[i])
+				}
+			}
+		}
+	})
 }
 
 func BenchmarkGemm(b *testing.B) {
@@ -118,7 +208,8 @@ func BenchmarkGemm(b *testing.B) {
 	}{
 		{"forward", false, true, 4096, 400, 624}, {"forward", false, true, 4096, 400, 160}, {"forward", false, true, 4096, 400, 400},
 		{"forward", false, true, 1024, 400, 400}, {"dX", false, false, 4096, 400, 400}, {"dW", true, false, 400, 400, 4096},
-		{"head", false, true, 4096, 1, 400},
+		{"dW", true, false, 400, 624, 4096}, {"dX", false, false, 4096, 160, 400},
+		{"head", false, true, 4096, 1, 400}, {"head dX", false, false, 4096, 400, 1}, {"head dW", true, false, 1, 400, 4096},
 	} {
 		for _, path := range kernel.Paths()[:min(2, len(kernel.Paths()))] {
 			b.Run(fmt.Sprintf("%s/%dx%dx%d/%s", s.name, s.m, s.k, s.n, path), func(b *testing.B) {

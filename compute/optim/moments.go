@@ -54,6 +54,10 @@ func (o *moments) Update(w, slots, g []float32, t uint64) {
 		return
 	}
 	f := o.factors(t)
+	if n == 1 { // the linear weight of a row: most layers of some models
+		o.applyOne(f, w, slots[:1], slots[1:], g)
+		return
+	}
 	if n <= shortLayer {
 		var u [shortLayer]float32
 		o.apply(f, w, slots[:n], slots[n:], g, u[:n])
@@ -75,6 +79,17 @@ func (o *moments) apply(f *stepFactors, w, m, v, g, u []float32) {
 		rate *= o.trust(kernel.SumSquares(w), kernel.SumSquares(u))
 	}
 	kernel.Axpy(-rate, u, w)
+}
+
+// applyOne is apply for one weight, whose square is the sum of squares.
+func (o *moments) applyOne(f *stepFactors, w, m, v, g []float32) {
+	var u [1]float32
+	f.Direction(u[:], w, m, v, g)
+	rate := o.c.LearningRate
+	if o.c.Name == LAMB {
+		rate *= o.trust(w[0]*w[0], u[0]*u[0])
+	}
+	kernel.Axpy(-rate, u[:], w)
 }
 
 // trust returns the trust ratio of a layer from the squares of its norms.

@@ -33,7 +33,7 @@ func New(c Config) (Optimizer, error) {
 	case LAMB, Adam:
 		return newMoments(c), nil
 	case SGD:
-		return sgd{c}, nil
+		return &sgd{c}, nil
 	}
-	return ema{keep: 1 - c.Momentum, take: c.Momentum}, nil
+	return &ema{keep: 1 - c.Momentum, take: c.Momentum}, nil
 }

@@ -261,6 +261,24 @@ func TestUpdateKeepsItsBits(t *testing.T) {
 	}
 }
 
+// A layer of one weight has a way of its own; it must not show.
+func TestOneWeightIsALayerLikeAnyOther(t *testing.T) {
+	for _, c := range everyOptimizer[:2] {
+		o := mustNew(t, c).(*moments)
+		r := rand.New(rand.NewPCG(4, 4))
+		w, slots := normals(r, 1), make([]float32, 2)
+		v, other := []float32{w[0]}, make([]float32, 2)
+		for step := uint64(1); step < 200; step++ {
+			g := normals(r, 1)
+			o.Update(w, slots, g, step)
+			o.apply(o.factors(step), v, other[:1], other[1:], g, make([]float32, 1))
+			if diff := cmp.Diff(append(v, other...), append(w, slots...)); diff != "" {
+				t.Fatalf("%s, step %d (-general +one)\n%s", c.Name, step, diff)
+			}
+		}
+	}
+}
+
 func TestConcurrentUpdatesOfDistinctRows(t *testing.T) {
 	o := mustNew(t, Config{})
 	const rows, n = 8, 100

@@ -10,7 +10,7 @@ import "github.com/fathom-train/fathom/compute/kernel"
 type sgd struct{ c Config }
 
 // Slots is 1 with momentum (the velocity), else 0.
-func (o sgd) Slots() int {
+func (o *sgd) Slots() int {
 	if o.c.Momentum == 0 {
 		return 0
 	}
@@ -18,7 +18,7 @@ func (o sgd) Slots() int {
 }
 
 // Update implements Optimizer.
-func (o sgd) Update(w, slots, g []float32, _ uint64) {
+func (o *sgd) Update(w, slots, g []float32, _ uint64) {
 	checkLengths(len(w), o.Slots(), slots, g)
 	if o.c.Momentum == 0 {
 		if o.c.WeightDecay != 0 {
@@ -42,10 +42,10 @@ func (o sgd) Update(w, slots, g []float32, _ uint64) {
 type ema struct{ keep, take float32 }
 
 // Slots is 0.
-func (ema) Slots() int { return 0 }
+func (*ema) Slots() int { return 0 }
 
 // Update implements Optimizer.
-func (o ema) Update(w, slots, g []float32, _ uint64) {
+func (o *ema) Update(w, slots, g []float32, _ uint64) {
 	checkLengths(len(w), 0, slots, g)
 	kernel.Scale(o.keep, w)
 	kernel.Axpy(o.take, g, w)
