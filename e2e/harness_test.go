@@ -1,0 +1,251 @@
+// Package e2e runs the real binary: real processes, a real etcd, real disks
+// and real signals, the way a user does.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/fathom-train/fathom/proto"
+)
+
+// binary builds fathom once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "fathom-e2e-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "fathom")
+	out, err := exec.Command("go", "build", "-o", path, "../cmd/fathom").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build fathom: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := binary(); err == nil {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// fathomRun is a running `fathom run`.
+type fathomRun struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	workdir string
+	stdout  bytes.Buffer
+	stderr  bytes.Buffer
+	done    chan struct{} // closed when it has ended
+}
+
+// start runs the binary with the arguments and environment added to ours.
+func start(t *testing.T, env []string, args ...string) *fathomRun {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &fathomRun{t: t, workdir: t.TempDir(), done: make(chan struct{})}
+	r.cmd = exec.Command(path, args...)
+	if args[0] == "run" {
+		r.cmd.Args = append(r.cmd.Args, "--workdir", r.workdir, "-o", "json")
+	}
+	r.cmd.Env = append(os.Environ(), env...)
+	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(r.done)
+		_ = r.cmd.Wait() // the exit code is read from ProcessState
+	}()
+	t.Cleanup(func() {
+		select {
+		case <-r.done:
+		default:
+			_ = r.cmd.Process.Kill() // it may just have ended
+			<-r.done
+		}
+		if t.Failed() {
+			t.Logf("stderr of %v:\n%s", args, tail(r.stderr.String(), 4000))
+		}
+	})
+	return r
+}
+
+func tail(s string, n int) string {
+	if len(s) > n {
+		return "..." + s[len(s)-n:]
+	}
+	return s
+}
+
+// wait returns the exit code.
+func (r *fathomRun) wait(limit time.Duration) int {
+	r.t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(limit):
+		r.t.Fatalf("%v has not ended after %v", r.cmd.Args[1:], limit)
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+// result is the part of result.json that the tests read.
+type result struct {
+	ModelHash string `json:"model_hash"`
+	Metrics   map[string]struct {
+		AUC     float64 `json:"auc"`
+		LogLoss float64 `json:"logloss"`
+	} `json:"metrics"`
+	TeacherAUC float64 `json:"teacher_auc"`
+}
+
+// result waits for success and returns what the run reports, which must be the
+// same on standard output and in the workdir.
+func (r *fathomRun) result(limit time.Duration) result {
+	r.t.Helper()
+	if code := r.wait(limit); code != 0 {
+		r.t.Fatalf("exit code %d, want 0", code)
+	}
+	var printed, written result
+	if err := json.Unmarshal(r.stdout.Bytes(), &printed); err != nil {
+		r.t.Fatalf("standard output is not the result: %v\n%s", err, r.stdout.String())
+	}
+	file, err := os.ReadFile(filepath.Join(r.workdir, "result.json"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := json.Unmarshal(file, &written); err != nil {
+		r.t.Fatalf("result.json: %v", err)
+	}
+	if printed.ModelHash != written.ModelHash || len(printed.ModelHash) != 32 {
+		r.t.Fatalf("model hash %q printed, %q written, want the same 32 digits", printed.ModelHash, written.ModelHash)
+	}
+	return printed
+}
+
+// child is one process of a local cluster.
+type child struct {
+	pid  int
+	args []string
+}
+
+// flag returns the value of a flag of the child's command line.
+func (c child) flag(name string) string {
+	for i, a := range c.args {
+		if a == name && i+1 < len(c.args) {
+			return c.args[i+1]
+		}
+		if v, ok := strings.CutPrefix(a, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// children lists the live processes of a role that the run started.
+func (r *fathomRun) children(role string) []child {
+	r.t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var found []child
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 2 || f[0] == "Z" || f[1] != strconv.Itoa(r.cmd.Process.Pid) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		cmdline, err := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline"))
+		if err != nil {
+			continue
+		}
+		args := strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")
+		if len(args) > 1 && args[1] == role {
+			found = append(found, child{pid: pid, args: args})
+		}
+	}
+	return found
+}
+
+// leaderPast waits until shard 0 has passed the version and returns the process
+// that leads it.
+func (r *fathomRun) leaderPast(version uint64, limit time.Duration) child {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.done:
+			r.t.Fatal("the run ended before the fault could be made")
+		case <-ctx.Done():
+			r.t.Fatalf("shard 0 has not passed version %d after %v", version, limit)
+		case <-tick.C:
+		}
+		servers := r.children("ps")
+		for _, s := range servers {
+			groups, err := filepath.Glob(filepath.Join(s.flag("--data-dir"), "groups", "*"))
+			if err != nil || len(groups) != 1 {
+				continue // not formed yet
+			}
+			reply, err := shardStatus(ctx, s.flag("--listen"), filepath.Base(groups[0]))
+			if err != nil || reply.GetVersion() < version {
+				continue
+			}
+			i := slices.IndexFunc(servers, func(c child) bool { return c.flag("--name") == reply.GetLeaderNode() })
+			if i >= 0 {
+				return servers[i]
+			}
+		}
+	}
+}
+
+func shardStatus(ctx context.Context, address, job string) (reply *proto.ShardStatusReply, err error) {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	return proto.NewParameterServerClient(conn).ShardStatus(ctx, &proto.ShardStatusRequest{Job: job})
+}
+
+// alive tells whether the process exists.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return !strings.HasPrefix(rest, "Z") && syscall.Kill(pid, 0) == nil
+}

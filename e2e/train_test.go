@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const smallJob = `
+apiVersion: fathom.dev/v1alpha1
+kind: TrainingJob
+metadata: {name: small}
+spec:
+  data:
+    format: synthetic
+    synthetic: {train_rows: 20000, valid_rows: 3000, test_rows: 3000, numeric: 3, categorical: 6, vocabulary: 2000, seed: 5}
+  model: {name: deepfm, embedding_dim: 8, hidden: [32, 16], dropout: 0.1, batch_norm: true}
+  train:
+    epochs: 2
+    batch_size: 512
+    seed: 7
+    optimizer: {name: lamb, learning_rate: 0.01, trust_floor: 0.1}
+    embedding_init: {kind: normal, scale: 0.01}
+`
+
+const limit = 2 * time.Minute
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
+	job := writeFile(t, "small.yaml", smallJob)
+	want := start(t, nil, "run", job).result(limit)
+	if want.Metrics["test"].AUC < 0.6 || want.Metrics["valid"].AUC < 0.6 {
+		t.Errorf("metrics %+v: nothing was learnt", want.Metrics)
+	}
+	if want.TeacherAUC <= want.Metrics["test"].AUC {
+		t.Errorf("test AUC %.4f is above the teacher's own %.4f", want.Metrics["test"].AUC, want.TeacherAUC)
+	}
+	same := func(t *testing.T, got result) {
+		t.Helper()
+		if got.ModelHash != want.ModelHash {
+			t.Errorf("model hash %s, want %s", got.ModelHash, want.ModelHash)
+		}
+		if got.Metrics["test"] != want.Metrics["test"] {
+			t.Errorf("test metrics %+v, want %+v", got.Metrics["test"], want.Metrics["test"])
+		}
+	}
+	for name, c := range map[string]struct{ env, flags []string }{
+		"one worker":    {nil, []string{"--workers", "1"}},
+		"three workers": {nil, []string{"--workers", "3"}},
+		"one server":    {nil, []string{"--ps", "1", "--replicas", "1", "--shards", "1"}},
+		"seven shards":  {nil, []string{"--shards", "7"}},
+		"portable code": {[]string{"FATHOM_CPU=portable"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			same(t, start(t, c.env, append([]string{"run", job}, c.flags...)...).result(limit))
+		})
+	}
+	for role, signal := range map[string]syscall.Signal{"ps": syscall.SIGKILL, "worker": syscall.SIGKILL, "coordinator": syscall.SIGKILL} {
+		t.Run("killed "+role, func(t *testing.T) {
+			r := start(t, nil, "run", job)
+			victim := r.leaderPast(30, limit)
+			if role != "ps" {
+				victim = r.children(role)[0]
+			}
+			if err := syscall.Kill(victim.pid, signal); err != nil {
+				t.Fatal(err)
+			}
+			same(t, r.result(limit))
+		})
+	}
+}
+
+func TestInterruptLeavesNoProcess(t *testing.T) {
+	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob), "--set", "spec.train.epochs=200")
+	r.leaderPast(3, limit)
+	var started []child
+	for _, role := range []string{"etcd", "coordinator", "ps", "worker"} {
+		started = append(started, r.children(role)...)
+	}
+	if len(started) != 7 {
+		t.Errorf("%d child processes, want etcd, coordinator, 3 ps and 2 workers", len(started))
+	}
+	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if code := r.wait(limit); code != 130 {
+		t.Errorf("exit code %d after an interrupt, want 130", code)
+	}
+	for _, c := range started {
+		if alive(c.pid) {
+			t.Errorf("process %d %v is still there", c.pid, c.args[1:3])
+		}
+	}
+}
