@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"unsafe"
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/ps/table"
-	"github.com/zeebo/xxh3"
 )
 
 // tableState is a table with what applying a step to it needs.
@@ -75,13 +73,11 @@ func newTensor(s DenseTensor, seed uint64) (*tensor, error) {
 
 func (d *tensor) weights() []float32 { return d.data[:d.schema.Size] }
 
-// rehash computes the tensor's part of the state hash from its data.
+// rehash computes the tensor's part of the state hash from its data. Tables are
+// seeded by small multiples of a constant plus a key; this constant keeps
+// tensors apart from each other and, but for chance, from rows.
 func (d *tensor) rehash() {
-	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(d.data))), 4*len(d.data))
-	// Tables are seeded by small multiples of a constant plus a key; this one
-	// keeps tensors apart from each other and, but for chance, from rows.
-	h := xxh3.Hash128Seed(b, 0xd6e8feb86659fd93*(uint64(d.schema.ID)+1))
-	d.term = [2]uint64{h.Lo, h.Hi}
+	d.term = table.HashFloats(d.data, 0xd6e8feb86659fd93*(uint64(d.schema.ID)+1))
 }
 
 // update applies the summed gradient.

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"sync"
 
+	"github.com/fathom-train/fathom/ps/table"
 	"github.com/fathom-train/fathom/ps/wire"
 )
 
@@ -88,10 +89,10 @@ func (s *State) Hash() [16]byte {
 func (m *model) hash() [16]byte {
 	var sum [2]uint64
 	for _, t := range m.tables {
-		sum = add128(sum, t.table.Hash())
+		sum = table.AddHash(sum, t.table.Hash())
 	}
 	for _, d := range m.dense {
-		sum = add128(sum, d.term)
+		sum = table.AddHash(sum, d.term)
 	}
 	return hashBytes(sum)
 }
@@ -101,15 +102,9 @@ func (m *model) hash() [16]byte {
 func SumHashes(hashes ...[16]byte) [16]byte {
 	var sum [2]uint64
 	for _, h := range hashes {
-		sum = add128(sum, [2]uint64{binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])})
+		sum = table.AddHash(sum, [2]uint64{binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])})
 	}
 	return hashBytes(sum)
-}
-
-func add128(a, b [2]uint64) [2]uint64 {
-	lo, carry := bits.Add64(a[0], b[0], 0)
-	hi, _ := bits.Add64(a[1], b[1], carry)
-	return [2]uint64{lo, hi}
 }
 
 func hashBytes(sum [2]uint64) (h [16]byte) {
@@ -147,8 +142,8 @@ func (m *model) close() {
 	}
 }
 
-// sparesMax bounds the buffers kept for reuse (64 MiB).
-const sparesMax = 256
+// sparesMax bounds the buffers kept for reuse (16 MiB).
+const sparesMax = 64
 
 // newChunk returns a copy of a command: the log's buffer is not ours to keep.
 func (s *State) newChunk(cmd []byte) *chunk {

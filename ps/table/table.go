@@ -9,7 +9,6 @@ import (
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/shard"
-	"github.com/zeebo/xxh3"
 )
 
 const (
@@ -169,7 +168,7 @@ func (t *Table) UpdateKeeping(before []float32, k shard.Key, g []float32, step u
 	var mem []byte
 	if ok {
 		mem = t.writable(n)
-		t.hash = sub128(t.hash, t.term(k, mem))
+		t.hash = subHash(t.hash, t.term(k, mem))
 	} else {
 		mem = t.create(k)
 		t.Init(t.floats(mem), k)
@@ -183,7 +182,7 @@ func (t *Table) UpdateKeeping(before []float32, k shard.Key, g []float32, step u
 		w := row[c.weights : c.weights+c.width]
 		c.optimizer.Update(w, row[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
 	}
-	t.hash = add128(t.hash, t.term(k, mem))
+	t.hash = AddHash(t.hash, t.term(k, mem))
 }
 
 // create appends a row of zeros for a key that has none.
@@ -229,9 +228,7 @@ func (t *Table) floats(mem []byte) []float32 {
 // term is a row's part of the hash. Key and table go into the seed: equal rows
 // of two keys must not be interchangeable.
 func (t *Table) term(k shard.Key, mem []byte) [2]uint64 {
-	seed := uint64(k) + (uint64(t.schema.ID)+1)*0x9e3779b97f4a7c15
-	h := xxh3.Hash128Seed(mem[keyBytes:keyBytes+4*t.rowFloats], seed)
-	return [2]uint64{h.Lo, h.Hi}
+	return HashFloats(t.floats(mem), uint64(k)+(uint64(t.schema.ID)+1)*0x9e3779b97f4a7c15)
 }
 
 // Slots returns the optimizer slots per weight of a column.

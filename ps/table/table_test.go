@@ -82,7 +82,7 @@ func (w *twin) hash() (sum [2]uint64) {
 			b = append(b, byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
 		}
 		h := xxh3.Hash128Seed(b, uint64(k)+(uint64(w.t.schema.ID)+1)*0x9e3779b97f4a7c15)
-		sum = add128(sum, [2]uint64{h.Lo, h.Hi})
+		sum = AddHash(sum, [2]uint64{h.Lo, h.Hi})
 	}
 	return sum
 }
@@ -226,7 +226,7 @@ func TestHashDoesNotDependOnOrderOrCutOfRows(t *testing.T) {
 		half := []*Table{even, odd}[k%2]
 		half.Update(k, gradient(5, k, 1), 1)
 	}
-	if got, want := add128(even.Hash(), odd.Hash()), all.Hash(); got != want {
+	if got, want := AddHash(even.Hash(), odd.Hash()), all.Hash(); got != want {
 		t.Errorf("two halves hash to %x, the whole to %x", got, want)
 	}
 	if all.Hash()[1] == 0 {

@@ -3,7 +3,6 @@ package table
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 
 	"github.com/fathom-train/fathom/shard"
 )
@@ -65,19 +64,7 @@ func (t *Table) Load(block []byte) error {
 		}
 		mem := t.create(k)
 		copy(mem, block[:keyBytes+4*t.rowFloats])
-		t.hash = add128(t.hash, t.term(k, mem))
+		t.hash = AddHash(t.hash, t.term(k, mem))
 	}
 	return nil
-}
-
-func add128(a, b [2]uint64) [2]uint64 {
-	lo, carry := bits.Add64(a[0], b[0], 0)
-	hi, _ := bits.Add64(a[1], b[1], carry)
-	return [2]uint64{lo, hi}
-}
-
-func sub128(a, b [2]uint64) [2]uint64 {
-	lo, borrow := bits.Sub64(a[0], b[0], 0)
-	hi, _ := bits.Sub64(a[1], b[1], borrow)
-	return [2]uint64{lo, hi}
 }
