@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -123,6 +124,10 @@ func decodePlan(b []byte) (*plan, error) {
 	status := new(proto.JobStatus)
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(r.Status, status); err != nil {
 		return nil, err
+	}
+	// A phase of a newer version of this program reads as unspecified.
+	if status.GetPhase() == proto.Phase_PHASE_UNSPECIFIED || status.GetJob() == "" {
+		return nil, errors.New("its job or phase is missing or unknown")
 	}
 	return &plan{status: status, split: r.Split, lastStep: r.LastStep, digest: r.Digest, enteredNano: r.EnteredNano}, nil
 }
