@@ -120,6 +120,55 @@ func TestGemmHasTheBitsOfTheDefinitionOnEveryPath(t *testing.T) {
 	}
 }
 
+// The second product is half a unit of the first, almost: rounding the sum to
+// float64 makes it a tie, and rounding that again goes wrong. The scale moves
+// the sums to where float32 is subnormal.
+func TestSumsThatMustNotBeRoundedTwice(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	for _, scale := range []float32{1, 0x1p-120, 0x1p-127, 0x1p-130} {
+		for _, s := range [][2]int{{6, 16}, {7, 33}, {1, 70}, {70, 1}} {
+			if s[0] == 1 && scale < 0x1p-126 {
+				continue // one subnormal, which may happen to be even
+			}
+			m, n, e := s[0], s[1], float32(1+rng.IntN(60))*0x1p-23
+			a, b := make([]float32, m*2), make([]float32, 2*n)
+			for i := range m {
+				// Odd in the last place, so that a tie goes up, which is wrong.
+				a[2*i], a[2*i+1] = 1+float32(rng.IntN(1<<23)|1)*0x1p-23, (1+e)*0x1p-60
+			}
+			for j := range n {
+				b[j], b[n+j] = scale, (1-e)*max(0x1p36*scale, 0x1p-90)
+			}
+			want := make([]float32, m*n)
+			reference(false, false, m, n, 2, a, 2, b, n, want, n, false)
+			differ := 0
+			for i := range want {
+				p := float64(float32(float64(a[i/n*2]) * float64(b[i%n])))
+				if float32(p+float64(a[i/n*2+1])*float64(b[n+i%n])) != want[i] {
+					differ++
+				}
+			}
+			if differ == 0 {
+				t.Errorf("scale %v, %v: no sum is rounded wrongly by two roundings", scale, s)
+			}
+			for _, path := range kernel.Paths() {
+				restore, err := kernel.SetPath(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make([]float32, m*n)
+				Gemm(false, false, m, n, 2, a, 2, b, n, got, n, false)
+				restore()
+				for i := range got {
+					if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+						t.Fatalf("%s, scale %v, %v: element %d is %x, want %x", path, scale, s, i, got[i], want[i])
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestGemmRejectsShortSlices(t *testing.T) {
 	defer func() {
 		if recover() == nil {
