@@ -237,7 +237,7 @@ func TestFlippedBitsInTheLogAreFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range min(60, 8*used) {
+		for range min(40, 8*used) {
 			c.dirs[0] = filepath.Join(t.TempDir(), "copy")
 			if err := os.CopyFS(c.dirs[0], os.DirFS(origin)); err != nil {
 				t.Fatal(err)

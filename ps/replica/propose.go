@@ -47,7 +47,9 @@ func (g *Group) Propose(ctx context.Context, cmds [][]byte) ([]fsm.Result, error
 
 	queue := make(chan pending, len(cmds))
 	collected := make(chan collection, 1)
-	// It outlives this call when ctx ends first, until raft has answered.
+	// It outlives this call when ctx ends first, until raft has answered. What
+	// was in raft's queue when it was shut down is never answered; Close drains
+	// the queue first, so only a failing group leaves such goroutines behind.
 	go func() { collected <- g.collect(queue, len(cmds)) }()
 	submitted, submitErr := g.submit(ctx, cmds, queue)
 	close(queue)
