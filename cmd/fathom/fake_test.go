@@ -19,7 +19,6 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // fakeControl is a coordinator that knows the given statuses.
 type fakeControl struct {
-	control  // what is not faked panics
 	jobs     []*proto.JobStatus
 	watched  []*proto.JobStatus // what Watch tells
 	nodes    []*proto.NodeStatus
