@@ -232,7 +232,10 @@ func (g *Group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(g.cfg.Node)
 	c.HeartbeatTimeout, c.ElectionTimeout = g.cfg.Heartbeat, g.cfg.Heartbeat
-	c.LeaderLeaseTimeout = g.cfg.Heartbeat / 2
+	// No answer relies on the lease: reads name their version and writes need a
+	// quorum. So a leader on a busy machine is not made to step down before its
+	// followers would replace it.
+	c.LeaderLeaseTimeout = g.cfg.Heartbeat
 	c.CommitTimeout = g.cfg.CommitTimeout
 	// Counted in entries of up to 256 KiB, whatever their size.
 	c.MaxAppendEntries = 16
