@@ -15,6 +15,7 @@ import (
 )
 
 func main() {
+	cobra.EnableCommandSorting = false // the order of newRoot is that of use
 	interrupts, stop := watchInterrupts()
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
