@@ -138,9 +138,12 @@ type simModel struct {
 
 // push is one lane of one step, to all shards; it reports the step the shards
 // have reached.
-func (m *simModel) push(step, lane uint64, shards []*proto.ShardRoute) {
+func (m *simModel) push(job string, step, lane uint64, shards []*proto.ShardRoute) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.job != job {
+		return // of a run that has ended
+	}
 	m.pushes++
 	m.lanes[[2]uint64{step, lane}] = true
 	for l := range m.lanesAll {
@@ -376,7 +379,7 @@ func (w simWorker) train(ctx context.Context, c *cluster, o *proto.WorkerOrder, 
 		return false
 	}
 	for _, lane := range o.GetLanes() {
-		c.model.push(step, uint64(lane), o.GetRoutes())
+		c.model.push(o.GetJob(), step, uint64(lane), o.GetRoutes())
 		mu.Lock()
 		l := losses[lane]
 		if l == nil {
