@@ -211,6 +211,26 @@ func indexes(n int) []int {
 	return v
 }
 
+func TestImageFindsEveryKeyFromAnyHint(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var img imageTable
+		for k := range shard.Key(40) {
+			if rapid.Bool().Draw(t, "has") {
+				img.keys = append(img.keys, k)
+			}
+		}
+		for hint := range len(img.keys) + 1 {
+			for k := range shard.Key(41) {
+				want, found := slices.BinarySearch(img.keys, k)
+				if at, ok := img.seek(hint, k); ok != found || at != want {
+					t.Fatalf("key %d of %v from hint %d: %d %v, want %d %v", k, img.keys, hint, at, ok, want, found)
+				}
+			}
+		}
+	})
+}
+
 func TestConfigureTwice(t *testing.T) {
 	t.Parallel()
 	schema := example(2, 1)

@@ -104,6 +104,22 @@ func TestUnconfiguredStateIsRestored(t *testing.T) {
 	}
 }
 
+func TestCloseTellsAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	st := halfway(t, example(1, 1))
+	changed := st.Changed()
+	st.Close()
+	st.Close()
+	select {
+	case <-changed:
+	default:
+		t.Error("Changed was not closed by Close")
+	}
+	if _, ok := st.Version(); ok {
+		t.Error("a closed state is configured")
+	}
+}
+
 func TestRestoreReplacesTheStateAndTells(t *testing.T) {
 	t.Parallel()
 	schema := example(2, 1)
