@@ -5,12 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"slices"
 
-	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/ipc"
 )
 
@@ -20,11 +20,12 @@ import (
 // schema, the dictionaries that the batch needs, and the batch.
 type arrowFile struct {
 	file
-	stream  int64 // where the stream begins: 0, or after the magic of a file
-	head    span  // the schema message
+	stream  span // the stream: all of it, or between the magic and the footer
+	head    span // the schema message
 	batches []ipcBatch
-	order   []int
-	schema  *arrow.Schema
+	// order and names are as in parquetFile.
+	order []int
+	names []string
 }
 
 // span is a range of bytes of a file.
@@ -66,14 +67,9 @@ func openArrow(f file, s *schema) (a *arrowFile, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	a = &arrowFile{file: f}
-	magic := make([]byte, 8)
-	if _, err := in.ReadAt(magic, 0); err == nil && bytes.HasPrefix(magic, ipc.Magic) {
-		a.stream = 8
-		tail := make([]byte, len(ipc.Magic))
-		if _, err := in.ReadAt(tail, f.stamp.size-int64(len(tail))); err != nil || !bytes.Equal(tail, ipc.Magic) {
-			return nil, f.bad("the Arrow file is cut off: it does not end in %s", ipc.Magic)
-		}
+	a = &arrowFile{file: f, stream: span{0, f.stamp.size}}
+	if err := a.frame(in); err != nil {
+		return nil, err
 	}
 	if err := a.index(in); err != nil {
 		return nil, err
@@ -83,13 +79,13 @@ func openArrow(f file, s *schema) (a *arrowFile, err error) {
 		return nil, f.bad("%v: %v", errNotArrow, err)
 	}
 	defer r.Release()
-	if s == nil {
-		a.schema = r.Schema()
-		return a, nil
-	}
 	var names []string
 	for _, field := range r.Schema().Fields() {
 		names = append(names, field.Name)
+	}
+	if s == nil {
+		a.names = names
+		return a, nil
 	}
 	slots, err := slotsOf(names, s)
 	if err != nil {
@@ -101,8 +97,32 @@ func openArrow(f file, s *schema) (a *arrowFile, err error) {
 			a.order[slot] = i
 		}
 	}
-	a.schema = plainSchema(s)
+	a.names = append([]string{s.label}, s.columns...)
 	return a, nil
+}
+
+// frame finds the stream in a file that begins with the magic of the file
+// format. Not every writer ends it with an end-of-stream mark, so it is taken
+// to end at the footer.
+func (a *arrowFile) frame(in io.ReaderAt) error {
+	const head, tail = 8, 4 + 6 // magic and padding; footer size and magic
+	size := a.stamp.size
+	magic := make([]byte, head)
+	if _, err := in.ReadAt(magic, 0); err != nil || !bytes.HasPrefix(magic, ipc.Magic) {
+		return nil // too short or a stream: index will tell
+	}
+	end := make([]byte, tail)
+	if size < head+tail {
+		return a.bad("the Arrow file is cut off: it has %d bytes", size)
+	}
+	if _, err := in.ReadAt(end, size-tail); err != nil {
+		return fmt.Errorf("read data: %w", err)
+	}
+	a.stream = span{head, size - tail - int64(binary.LittleEndian.Uint32(end))}
+	if !bytes.Equal(end[4:], ipc.Magic) || a.stream.hi < head {
+		return a.bad("the Arrow file is cut off or damaged: it does not end in a footer and %s", ipc.Magic)
+	}
+	return nil
 }
 
 func (a *arrowFile) section(in io.ReaderAt, s span) io.Reader {
@@ -114,8 +134,8 @@ func (a *arrowFile) index(in *os.File) error {
 	var rows int64
 	var dicts []dictSpan
 	var current []span // of dicts, rebuilt when these change
-	for pos := a.stream; ; {
-		m, size, err := readMessage(in, pos, a.stamp.size)
+	for pos := a.stream.lo; ; {
+		m, size, err := readMessage(in, pos, a.stream.hi)
 		if err != nil {
 			return a.bad("%v: message at byte %d: %v", errNotArrow, pos, err)
 		}
@@ -124,7 +144,7 @@ func (a *arrowFile) index(in *os.File) error {
 		}
 		s := span{pos, pos + size}
 		switch {
-		case pos == a.stream:
+		case pos == a.stream.lo:
 			if m.kind != ipcSchema {
 				return a.bad("%v: it does not begin with a schema", errNotArrow)
 			}
@@ -162,10 +182,10 @@ type dictSpan struct {
 
 // readMessage reads the header of the message at pos. size is 0 at the end of
 // the stream.
-func readMessage(in io.ReaderAt, pos, fileSize int64) (m ipcMessage, size int64, err error) {
+func readMessage(in io.ReaderAt, pos, end int64) (m ipcMessage, size int64, err error) {
 	var word [8]byte
-	n, err := in.ReadAt(word[:], pos)
-	if err != nil && err != io.EOF {
+	n := min(len(word), int(end-pos))
+	if _, err := in.ReadAt(word[:n], pos); err != nil {
 		return m, 0, err
 	}
 	if n == 0 || n >= 4 && binary.LittleEndian.Uint32(word[:]) == 0 {
@@ -177,7 +197,7 @@ func readMessage(in io.ReaderAt, pos, fileSize int64) (m ipcMessage, size int64,
 	} else if n == 8 && length == 0 {
 		return m, 0, nil
 	}
-	if n < 8 || length > ipcMetaMax || pos+prefix+int64(length) > fileSize {
+	if n < 8 || length > ipcMetaMax || pos+prefix+int64(length) > end {
 		return m, 0, io.ErrUnexpectedEOF
 	}
 	meta := make([]byte, length)
@@ -188,84 +208,10 @@ func readMessage(in io.ReaderAt, pos, fileSize int64) (m ipcMessage, size int64,
 		return m, 0, err
 	}
 	size = prefix + int64(length) + m.body
-	if m.body < 0 || pos+size > fileSize {
+	if m.body < 0 || pos+size > end {
 		return m, 0, io.ErrUnexpectedEOF
 	}
 	return m, size, nil
-}
-
-// parseMessage reads the few fields needed from the flatbuffer of a message
-// (Message.fbs): the bodies need not be read, and sizes are checked before
-// anything is allocated for them.
-func parseMessage(b []byte) (m ipcMessage, err error) {
-	t, ok := rootTable(b)
-	kind, ok1 := t.field(1, 1)
-	body, ok2 := t.field(3, 8)
-	header, ok3 := t.table(2)
-	if !ok || !ok1 || !ok3 {
-		return m, errors.New("the metadata is malformed")
-	}
-	m.kind = kind[0]
-	if ok2 {
-		m.body = int64(binary.LittleEndian.Uint64(body))
-	}
-	first, ok := header.field(0, 8) // RecordBatch.length, DictionaryBatch.id
-	if ok && m.kind != ipcSchema {
-		m.rows = int64(binary.LittleEndian.Uint64(first))
-		m.dict = m.rows
-	}
-	if delta, ok := header.field(2, 1); ok && m.kind == ipcDictionary {
-		m.delta = delta[0] != 0
-	}
-	return m, nil
-}
-
-// fbTable is a flatbuffer table at pos of buf; vt and its size are the vtable.
-type fbTable struct {
-	buf     []byte
-	pos     int64
-	vt, len int64
-}
-
-func rootTable(b []byte) (fbTable, bool) {
-	if len(b) < 8 {
-		return fbTable{}, false
-	}
-	return tableAt(b, int64(binary.LittleEndian.Uint32(b)))
-}
-
-func tableAt(b []byte, pos int64) (fbTable, bool) {
-	if pos < 0 || pos+4 > int64(len(b)) {
-		return fbTable{}, false
-	}
-	vt := pos - int64(int32(binary.LittleEndian.Uint32(b[pos:])))
-	if vt < 0 || vt+4 > int64(len(b)) {
-		return fbTable{}, false
-	}
-	return fbTable{buf: b, pos: pos, vt: vt, len: int64(binary.LittleEndian.Uint16(b[vt:]))}, true
-}
-
-// field returns the bytes of a scalar field, false when it is absent.
-func (t fbTable) field(i, width int64) ([]byte, bool) {
-	at := t.vt + 4 + 2*i
-	if 4+2*i+2 > t.len || at+2 > int64(len(t.buf)) {
-		return nil, false
-	}
-	off := int64(binary.LittleEndian.Uint16(t.buf[at:]))
-	if off == 0 || t.pos+off+width > int64(len(t.buf)) {
-		return nil, false
-	}
-	return t.buf[t.pos+off:][:width], true
-}
-
-// table returns a field that is a table.
-func (t fbTable) table(i int64) (fbTable, bool) {
-	ref, ok := t.field(i, 4)
-	if !ok {
-		return fbTable{}, false
-	}
-	off := int64(binary.LittleEndian.Uint16(t.buf[t.vt+4+2*i:]))
-	return tableAt(t.buf, t.pos+off+int64(binary.LittleEndian.Uint32(ref)))
 }
 
 // scan implements source.
@@ -311,5 +257,5 @@ func (a *arrowFile) loadBatch(in io.ReaderAt, b *ipcBatch, consume func(*records
 	if rec.NumRows() != b.rows {
 		return a.bad("record batch at byte %d has %d rows, its header says %d", b.lo, rec.NumRows(), b.rows)
 	}
-	return consumeSlices(&a.file, a.schema, rec, a.order, b.first, consume)
+	return consumeSlices(&a.file, a.names, rec, a.order, b.first, consume)
 }

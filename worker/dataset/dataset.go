@@ -80,6 +80,9 @@ func prepare(d job.Data, log *slog.Logger) (*Set, map[string][]source, error) {
 	}
 	fields := d.Fields
 	if len(fields) == 0 && d.Format == "synthetic" && d.Synthetic != nil {
+		if err := checkSynthetic(syntheticDefaults(*d.Synthetic)); err != nil {
+			return nil, nil, err
+		}
 		fields = SyntheticFields(*d.Synthetic)
 	}
 	sc, err := newSchema(d, fields)

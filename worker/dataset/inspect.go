@@ -136,9 +136,7 @@ func inferFields(d job.Data) ([]job.Field, error) {
 			names = append(names, f.meta.Schema.Root().Field(i).Name())
 		}
 	case *arrowFile:
-		for _, field := range f.schema.Fields() {
-			names = append(names, field.Name)
-		}
+		names = f.names
 	}
 	label := cmp.Or(d.Label, "label")
 	var fields []job.Field

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -25,7 +24,8 @@ type parquetFile struct {
 	// leaves are the physical columns to read, order the record batch's
 	// columns among the columns read.
 	leaves, order []int
-	schema        *arrow.Schema
+	// names are those of the record batch's columns.
+	names []string
 }
 
 // openParquet reads the footer and finds the columns of the schema.
@@ -67,17 +67,8 @@ func openParquet(f file, s *schema) (p *parquetFile, err error) {
 			read++
 		}
 	}
-	p.schema = plainSchema(s)
+	p.names = append([]string{s.label}, s.columns...)
 	return p, nil
-}
-
-// plainSchema names the columns of a record batch whose types differ by file.
-func plainSchema(s *schema) *arrow.Schema {
-	fields := []arrow.Field{{Name: s.label}}
-	for _, c := range s.columns {
-		fields = append(fields, arrow.Field{Name: c})
-	}
-	return arrow.NewSchema(fields, nil)
 }
 
 // scan implements source.
@@ -154,7 +145,7 @@ func (p *parquetFile) each(rr pqarrow.RecordReader, u *unit, consume func(*recor
 		if err != nil {
 			return p.bad("row group %d: %v", u.lo, err)
 		}
-		if err := consumeSlices(&p.file, p.schema, rec, p.order, u.first+int64(seen), consume); err != nil {
+		if err := consumeSlices(&p.file, p.names, rec, p.order, u.first+int64(seen), consume); err != nil {
 			return err
 		}
 		seen += int(rec.NumRows())
@@ -167,14 +158,14 @@ func (p *parquetFile) each(rr pqarrow.RecordReader, u *unit, consume func(*recor
 
 // consumeSlices puts the columns in order and hands them over in batches of at
 // most blockRows rows. first is the number of the first row in the file.
-func consumeSlices(f *file, sc *arrow.Schema, rec arrow.Record, order []int, first int64, consume func(*records) error) error {
+func consumeSlices(f *file, names []string, rec arrow.Record, order []int, first int64, consume func(*records) error) error {
 	for lo := int64(0); lo < rec.NumRows(); lo += blockRows {
 		hi := min(lo+blockRows, rec.NumRows())
 		columns := make([]arrow.Array, len(order))
-		fields := slices.Clone(sc.Fields())
+		fields := make([]arrow.Field, len(order))
 		for i, c := range order {
 			columns[i] = array.NewSlice(rec.Column(c), lo, hi)
-			fields[i].Type = columns[i].DataType()
+			fields[i] = arrow.Field{Name: names[i], Type: columns[i].DataType(), Nullable: true}
 		}
 		part := array.NewRecord(arrow.NewSchema(fields, nil), columns, hi-lo)
 		for _, c := range columns {

@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/shard"
@@ -54,6 +53,7 @@ func newSchema(d job.Data, fields []job.Field) (*schema, error) {
 	if len(fields) == 0 {
 		return nil, &InputError{Msg: "data.fields is empty: list the fields of the model"}
 	}
+	seen := make(map[string]int, len(fields))
 	named := d.Format != "libsvm" && d.Format != "libffm"
 	for i, jf := range fields {
 		f, err := newField(jf)
@@ -64,11 +64,13 @@ func newSchema(d job.Data, fields []job.Field) (*schema, error) {
 			return nil, fmt.Errorf("data.fields[%d]: %w", i, &InputError{
 				Msg: fmt.Sprintf("field %q reads the label column %q: the model would see the answer", f.name, s.label)})
 		}
-		f.col = slices.Index(s.columns, f.column)
-		if f.col < 0 {
-			f.col = len(s.columns)
+		col, ok := seen[f.column]
+		if !ok {
+			col = len(s.columns)
+			seen[f.column] = col
 			s.columns = append(s.columns, f.column)
 		}
+		f.col = col
 		s.fields = append(s.fields, f)
 	}
 	return s, nil
