@@ -28,7 +28,7 @@ func TestExitCodes(t *testing.T) {
 		want int
 	}{
 		"done":             {nil, 0},
-		"usage":            {usageError{errors.New("x")}, 64},
+		"usage":            {usageError{errors.New("x"), "fathom x"}, 64},
 		"input":            {wrap(inputError{errors.New("x")}), 64},
 		"faulty spec":      {wrap(&job.Faults{}), 64},
 		"faulty data":      {wrap(&dataset.InputError{}), 64},
@@ -54,6 +54,7 @@ func TestErrorsAreOneLinePerFaultWithoutDecoration(t *testing.T) {
 		"faults":   {&job.Faults{List: []job.Fault{{Path: "a", Message: "b"}, {Path: "c", Message: "d"}}}, "fathom: a: b\nfathom: c: d\n"},
 		"rpc":      {fmt.Errorf("submit: %w", status.Error(codes.AlreadyExists, "job x is active")), "fathom: submit: job x is active\n"},
 		"mute rpc": {status.Error(codes.Unavailable, ""), "fathom: unavailable\n"},
+		"usage":    {usageError{errors.New("what?"), "fathom x Y"}, "fathom: what?\nfathom: usage: fathom x Y; --help says more\n"},
 		"none":     {nil, ""},
 	} {
 		var out lockedBuffer
@@ -71,11 +72,11 @@ func TestCommandLineFaults(t *testing.T) {
 		{"status --nonsense", "nonsense"},
 		{"status -o yaml", "text or json"},
 		{"status", "FATHOM_COORDINATOR"},
-		{"submit", "accepts 1 arg"},
+		{"submit", "usage: fathom submit JOB.yaml"},
 		{"cancel a b", "accepts 1 arg"},
 		{"coordinator --name c", "etcd"},
 		{"ps --name a", "data-dir"},
-		{"worker --name a --log-level loud", "loud"},
+		{"worker --name a --log-level info+1", "info+1"},
 		{"run /no/such/job.yaml", "/no/such/job.yaml"},
 		{"job validate /no/such/job.yaml", "/no/such/job.yaml"},
 	} {

@@ -59,7 +59,7 @@ func (a *app) withControl(f *controlFlags, do func(control) error) (err error) {
 		}
 	}
 	if len(addrs) == 0 {
-		return usageError{fmt.Errorf("no coordinator: give --coordinator HOST:PORT or set %s", coordinatorEnv)}
+		return inputError{fmt.Errorf("no coordinator: give --coordinator HOST:PORT or set %s", coordinatorEnv)}
 	}
 	c, err := a.dial(addrs)
 	if err != nil {

@@ -23,7 +23,10 @@ const (
 )
 
 // usageError is a command line that was not accepted.
-type usageError struct{ error }
+type usageError struct {
+	error
+	use string // how the command is called
+}
 
 func (e usageError) Unwrap() error { return e.error }
 
@@ -73,7 +76,7 @@ func report(w io.Writer, err error) {
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintln(w, "fathom: see fathom help, or a command's --help")
+		fmt.Fprintln(w, "fathom: usage: "+usage.use+"; --help says more")
 	}
 }
 

@@ -59,7 +59,7 @@ func (a *app) newJobExplain() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if rows < 0 {
-				return usageError{fmt.Errorf("--train-rows %d: must not be negative", rows)}
+				return inputError{fmt.Errorf("--train-rows %d: must not be negative", rows)}
 			}
 			j, err := a.loadJob(args[0], sets)
 			if err != nil {

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -28,8 +26,8 @@ type localCluster struct {
 }
 
 // startLocal starts a job's processes on this machine.
-func startLocal(ctx context.Context, j *job.Job, dir string, level slog.Level, restarted func(process string, times int)) (cluster, error) {
-	p, err := plan.New(j, plan.Options{LogLevel: strings.ToLower(level.String())})
+func startLocal(ctx context.Context, j *job.Job, dir string, level logLevel, restarted func(process string, times int)) (cluster, error) {
+	p, err := plan.New(j, plan.Options{LogLevel: level.String()})
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"time"
 
@@ -37,7 +36,7 @@ type app struct {
 	dial       func(addrs []string) (control, error)
 	// startCluster starts the processes of a job on this machine, with their
 	// files in dir; restarted is told whenever one died and was started again.
-	startCluster func(ctx context.Context, j *job.Job, dir string, level slog.Level, restarted func(process string, times int)) (cluster, error)
+	startCluster func(ctx context.Context, j *job.Job, dir string, level logLevel, restarted func(process string, times int)) (cluster, error)
 	now          func() time.Time
 }
 
@@ -46,11 +45,11 @@ func (a *app) execute(args []string) int {
 	root, started := a.newRoot()
 	root.SetArgs(args)
 	ctx := a.interrupts.ctx
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 	case !*started:
-		err = usageError{err} // nothing ran: cobra refused the command line
+		err = usageError{err, cmd.UseLine()} // nothing ran: cobra refused the command line
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || rpcStatus(err).Code() == codes.Canceled):
 		err = errInterrupted
 	}

@@ -25,12 +25,27 @@ func (f *processFlags) add(cmd *cobra.Command, role string) {
 	mustRequire(cmd, "name")
 }
 
-// logLevel is the --log-level flag.
+// logLevel is the --log-level flag; the zero value is info.
 type logLevel struct{ level slog.Level }
 
 func (l *logLevel) add(cmd *cobra.Command) {
-	cmd.Flags().TextVar(&l.level, "log-level", slog.LevelInfo, "least level of logged lines: debug, info, warn or error")
+	cmd.Flags().Var(l, "log-level", "least level of logged lines: debug, info, warn or error")
 }
+
+// String, Set and Type make logLevel a pflag.Value.
+func (l *logLevel) String() string { return strings.ToLower(l.level.String()) }
+
+// Set accepts the four levels that slog names.
+func (l *logLevel) Set(s string) error {
+	switch s {
+	case "debug", "info", "warn", "error":
+		return l.level.UnmarshalText([]byte(s))
+	}
+	return errors.New("want debug, info, warn or error")
+}
+
+// Type is the flag's placeholder in the help.
+func (l *logLevel) Type() string { return "level" }
 
 // mustRequire marks flags without which the command is refused.
 func mustRequire(cmd *cobra.Command, names ...string) {

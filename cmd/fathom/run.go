@@ -103,7 +103,7 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 		fmt.Fprintf(a.err, "%s: working in %s\n", j.Metadata.Name, dir)
 	}
 	p := newProgress(a.err, f.output, a.now)
-	c, err := a.startCluster(ctx, j, dir, f.log.level, p.restarted)
+	c, err := a.startCluster(ctx, j, dir, f.log, p.restarted)
 	if err != nil {
 		p.close()
 		return fmt.Errorf("start the cluster: %w", err)

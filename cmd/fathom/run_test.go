@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +38,7 @@ func (c *fakeCluster) stop() (map[string]float64, error) {
 // runCommand runs `fathom run` of the small job on the cluster.
 func runCommand(t *testing.T, a *app, c *fakeCluster, args ...string) (code int, dir string) {
 	t.Helper()
-	a.startCluster = func(_ context.Context, j *job.Job, dir string, _ slog.Level, restarted func(string, int)) (cluster, error) {
+	a.startCluster = func(_ context.Context, j *job.Job, dir string, _ logLevel, restarted func(string, int)) (cluster, error) {
 		c.job, c.dir = j, dir
 		for p, n := range c.died {
 			restarted(p, n)

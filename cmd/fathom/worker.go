@@ -42,7 +42,7 @@ func (a *app) newWorker() *cobra.Command {
 // than the one asked for.
 func checkCPU() error {
 	if _, err := kernel.CPU(); err != nil {
-		return usageError{err}
+		return inputError{err}
 	}
 	return nil
 }
