@@ -67,9 +67,7 @@ var layers = map[string][]string{
 
 	"cmd/fathom": {"compute/kernel", "proto", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/store", "deploy/plan", "deploy/local"},
-	// depkeep keeps requirements of go.mod until their first use.
-	"cmd/depkeep": {},
-	"e2e":         {"proto"},
+	"e2e": {"proto"},
 }
 
 // owners lists the packages that may import a third-party module; a module
@@ -207,9 +205,6 @@ func TestPackagesImportOnlyTheirLayers(t *testing.T) {
 
 func TestThirdPartyModulesHaveOwners(t *testing.T) {
 	for _, p := range listPackages(t) {
-		if p.name() == "cmd/depkeep" {
-			continue
-		}
 		for _, i := range p.Imports {
 			if m, third := thirdParty(i); third && !slices.Contains(owners[m], p.name()) {
 				t.Errorf("%s imports %s, which is for %v only", p.name(), i, owners[m])
