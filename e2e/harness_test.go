@@ -25,12 +25,16 @@ import (
 	"github.com/fathom-train/fathom/proto"
 )
 
+// built is the folder of the binary, empty before a test has needed it.
+var built string
+
 // binary builds fathom once for all tests.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "fathom-e2e-")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	path := filepath.Join(dir, "fathom")
 	out, err := exec.Command("go", "build", "-o", path, "../cmd/fathom").CombinedOutput()
 	if err != nil {
@@ -41,8 +45,8 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }

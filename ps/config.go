@@ -73,21 +73,21 @@ func setDefault[T comparable](field *T, value T) {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Node == "" {
-		errs = append(errs, errors.New("Node is empty"))
+		errs = append(errs, errors.New("the node has no name"))
 	}
 	if c.DataDir == "" {
-		errs = append(errs, errors.New("DataDir is empty"))
+		errs = append(errs, errors.New("the data directory is not named"))
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		errs = append(errs, fmt.Errorf("Listen: %w", err))
+		errs = append(errs, fmt.Errorf("address to listen on: %w", err))
 	}
 	if c.Advertise != "" {
 		if _, _, err := net.SplitHostPort(c.Advertise); err != nil {
-			errs = append(errs, fmt.Errorf("Advertise: %w", err))
+			errs = append(errs, fmt.Errorf("address told to others: %w", err))
 		}
 	}
 	if len(c.Coordinators) == 0 {
-		errs = append(errs, errors.New("Coordinators is empty"))
+		errs = append(errs, errors.New("no coordinator is named"))
 	}
 	return errors.Join(errs...)
 }

@@ -485,7 +485,7 @@ func TestStalledDiskEndsTheServer(t *testing.T) {
 func TestConfigReportsAllFaults(t *testing.T) {
 	t.Parallel()
 	_, err := New(Config{Listen: "x", Advertise: "y"})
-	for _, want := range []string{"Node", "DataDir", "Listen", "Advertise", "Coordinators"} {
+	for _, want := range []string{"name", "data directory", "address x", "address y", "coordinator"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not mention %s", err, want)
 		}

@@ -106,21 +106,21 @@ func setDefault[T comparable](field *T, value T) {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is empty"))
+		errs = append(errs, errors.New("the directory is not named"))
 	}
 	if c.Group == "" || len(c.Group) > 255 {
-		errs = append(errs, fmt.Errorf("Group %q must have 1 to 255 bytes", c.Group))
+		errs = append(errs, fmt.Errorf("group name %q must have 1 to 255 bytes", c.Group))
 	}
 	own, seen := false, map[string]bool{}
 	for _, m := range c.Members {
 		if m.Node == "" || m.Address == "" || seen[m.Node] {
-			errs = append(errs, fmt.Errorf("Members has %q at %q twice or without name or address", m.Node, m.Address))
+			errs = append(errs, fmt.Errorf("members have %q at %q twice or without name or address", m.Node, m.Address))
 		}
 		seen[m.Node] = true
 		own = own || m.Node == c.Node
 	}
 	if !own {
-		errs = append(errs, fmt.Errorf("Node %q is not one of Members", c.Node))
+		errs = append(errs, fmt.Errorf("node %q is not one of the members", c.Node))
 	}
 	return errors.Join(errs...)
 }

@@ -200,7 +200,7 @@ func TestEmptyDirectoryIsNoVoter(t *testing.T) {
 func TestConfigReportsAllFaults(t *testing.T) {
 	t.Parallel()
 	err := Config{Node: "c", Members: []Member{{"a", "x"}, {"a", "y"}}}.Validate()
-	for _, want := range []string{"Dir", "Group", "Members", "Node"} {
+	for _, want := range []string{"directory", "group name", "members have", `node "c"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not mention %s", err, want)
 		}

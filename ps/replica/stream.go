@@ -38,7 +38,7 @@ func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, er
 		return nil, err
 	}
 	hello := append([]byte{raftByte, byte(len(l.name))}, l.name...)
-	if err := conn.SetWriteDeadline(time.Now().Add(timeout)); err == nil {
+	if err = conn.SetWriteDeadline(time.Now().Add(timeout)); err == nil {
 		_, err = conn.Write(hello)
 	}
 	if err != nil {

@@ -41,7 +41,10 @@ type Trainer struct {
 	dInput  [][]float32
 	dLogits []float32
 	probs   []float32
-	spare   sync.Pool // of dense buffer sets
+
+	// spareMu guards spare, the dense buffer sets not in use.
+	spareMu sync.Mutex
+	spare   [][][]float32
 }
 
 // New prepares the model and its buffers.
@@ -68,13 +71,21 @@ func New(cfg Config) (*Trainer, error) {
 
 // takeDense returns a buffer set that nobody uses; giveDense takes it back.
 func (t *Trainer) takeDense() [][]float32 {
-	if d, ok := t.spare.Get().([][]float32); ok {
+	t.spareMu.Lock()
+	defer t.spareMu.Unlock()
+	if n := len(t.spare); n > 0 {
+		d := t.spare[n-1]
+		t.spare = t.spare[:n-1]
 		return d
 	}
 	return t.newDense()
 }
 
-func (t *Trainer) giveDense(d [][]float32) { t.spare.Put(d) }
+func (t *Trainer) giveDense(d [][]float32) {
+	t.spareMu.Lock()
+	defer t.spareMu.Unlock()
+	t.spare = append(t.spare, d)
+}
 
 // Progress is told of every push that was acknowledged: the sum of the lane's
 // sample losses and their number. It may be called from several goroutines.
