@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"sync"
 
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -27,7 +28,7 @@ type localCluster struct {
 
 // startLocal starts a job's processes on this machine.
 func startLocal(ctx context.Context, j *job.Job, dir string, level logLevel, restarted func(process string, times int)) (cluster, error) {
-	p, err := plan.New(j, plan.Options{LogLevel: level.String()})
+	p, err := plan.New(j, plan.Options{LogLevel: level.String(), Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
 	if err != nil {
 		return nil, err
 	}
