@@ -183,7 +183,7 @@ func (a *Agent) fail(err error) {
 	var input *dataset.InputError
 	a.log.Error("task failed", "error", err)
 	a.mu.Lock()
-	a.report.Failure = &proto.Failure{Message: a.cfg.Node + ": " + err.Error(), Input: errors.As(err, &input)}
+	a.report.Failure = &proto.Failure{Message: err.Error(), Input: errors.As(err, &input)}
 	a.mu.Unlock()
 	a.session.Poke()
 }

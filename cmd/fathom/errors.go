@@ -93,5 +93,9 @@ func rpcMessage(s *status.Status) string {
 	if s.Message() == "" {
 		return strings.ToLower(s.Code().String())
 	}
+	// gRPC wraps why it could not connect in a text of its own.
+	if _, cause, ok := strings.Cut(s.Message(), "Error while dialing: "); ok {
+		return strings.TrimSuffix(cause, `"`)
+	}
 	return s.Message()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -55,8 +56,11 @@ func (c *Control) call(ctx context.Context, what string, f func(ctx context.Cont
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil || !passing(err) || time.Now().After(limit) {
+		if ctx.Err() != nil || !passing(err) {
 			return fmt.Errorf("%s: %w", what, err)
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("%s: no coordinator serves at %s: %w", what, strings.Join(c.route.addrs, ", "), err)
 		}
 		ambiguous = ambiguous || !refused(trailer)
 		c.route.leave(conn, trailer)

@@ -129,7 +129,7 @@ func resolve(root, split string, patterns []string) ([]string, error) {
 			if strings.ContainsAny(p, "*?[") {
 				what = "no file matches"
 			}
-			return nil, &InputError{Msg: fmt.Sprintf("data.%s: %s: %q in data.root %q", split, what, p, root)}
+			return nil, &InputError{Msg: fmt.Sprintf("data.%s: %s: %q in data.root %q (another directory: --set spec.data.root=DIR)", split, what, p, root)}
 		}
 		slices.Sort(matches)
 		for _, m := range matches {
