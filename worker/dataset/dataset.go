@@ -52,22 +52,28 @@ func Open(ctx context.Context, d job.Data, log *slog.Logger) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range splitNames {
-		if len(sources[name]) == 0 {
-			continue
-		}
-		if err := s.index(ctx, name, sources[name], d.MaxBadRecords); err != nil {
-			s.Close()
-			return nil, err
-		}
-	}
-	if s.splits["train"] == nil {
+	if err := s.indexAll(ctx, sources, d.MaxBadRecords); err != nil {
 		s.Close()
-		return nil, &InputError{Msg: "data.train names no files"}
+		return nil, err
 	}
 	s.digest = s.computeDigest(d)
 	s.warnSmallCache()
 	return s, nil
+}
+
+// indexAll indexes every split that has sources.
+func (s *Set) indexAll(ctx context.Context, sources map[string][]source, badMax int64) error {
+	if len(sources["train"]) == 0 {
+		return &InputError{Msg: "data.train names no files"}
+	}
+	for _, name := range splitNames {
+		if len(sources[name]) > 0 {
+			if err := s.index(ctx, name, sources[name], badMax); err != nil {
+				return err
+			}
+		}
+	}
+	return checkSeen("train", sources["train"], s.schema)
 }
 
 // prepare makes a set without any rows, and the sources of each split.
@@ -99,7 +105,11 @@ func prepare(d job.Data, log *slog.Logger) (*Set, map[string][]source, error) {
 	} else {
 		err = s.addFiles(d, sources)
 	}
-	return s, sources, err
+	if err != nil {
+		s.stop()
+		return nil, nil, err
+	}
+	return s, sources, nil
 }
 
 // addSynthetic makes the generator the source of every split.

@@ -234,6 +234,7 @@ func TestBadInputSaysWhereAndWhat(t *testing.T) {
 		{"ffm label", "+1 0:3:1\n", job.Data{Format: "libffm", Fields: fields("0")}, `train.txt:1:1: label is "+1", want 0 or 1`},
 		{"ffm twice", "1 0:3:1 0:4:1\n", job.Data{Format: "libffm", Fields: []job.Field{{Name: "0", Type: "numeric"}}}, `train.txt:1:3: numeric field "0" has 2 features, want one`},
 		{"ffm field", "1 0:3:1\n", job.Data{Format: "libffm", Fields: fields("user")}, `column "user" is no libffm field number`},
+		{"ffm field that is not there", "1 0:3:1\n", job.Data{Format: "libffm", Fields: fields("0", "7")}, `no line of data.train has a feature for column "7"`},
 		{"svm", "1 a:1\n", job.Data{Format: "libsvm", Fields: fields("all")}, `train.txt:1: "a:1" is not index:value`},
 		{"svm range", "1 1:1\n", job.Data{Format: "libsvm", Fields: []job.Field{{Name: "a", Column: "5-3"}}}, `column "5-3" is no range of libsvm indices`},
 		{"not parquet", "label,f\n1,a\n", job.Data{Format: "parquet", Fields: one}, `train.txt: not a readable Parquet file`},

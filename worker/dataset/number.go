@@ -84,7 +84,7 @@ func ln(x float64) float64 {
 }
 
 // exp returns e**x for |x| < 700, after FreeBSD's e_exp.c, within 1 ulp; same
-// bits everywhere, as ln.
+// bits everywhere, as ln, if the argument is rounded: exp(float64(a*b)).
 func exp(x float64) float64 {
 	const (
 		ln2Hi = 6.93147180369123816490e-01

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -22,6 +23,8 @@ type sparseDialect struct {
 	fields []int
 	// ranges is for libsvm: the indices of each column.
 	ranges []indexRange
+	// seen tells which columns had a feature in any line decoded.
+	seen []atomic.Bool
 }
 
 // indexRange is a range of libsvm feature indices, both ends inclusive.
@@ -42,7 +45,7 @@ var pairList = arrow.ListOf(arrow.StructOf(
 // newSparseDialect maps the columns of the schema to field numbers (libffm) or
 // index ranges (libsvm).
 func newSparseDialect(format string, s *schema) (*sparseDialect, error) {
-	d := &sparseDialect{schema: textSchema(s, pairList)}
+	d := &sparseDialect{schema: textSchema(s, pairList), seen: make([]atomic.Bool, len(s.columns))}
 	for c, name := range s.columns {
 		if format == "libsvm" {
 			r, err := parseRange(name, slices.ContainsFunc(s.fields, func(f field) bool { return f.column == name && f.name != name }))
@@ -205,6 +208,9 @@ func (s *sparseDecoder) finish() *records {
 	for i := range s.columns {
 		p := &s.columns[i]
 		n := len(p.values)
+		if n > 0 {
+			s.d.seen[i].Store(true)
+		}
 		features := p.features.array()
 		values := array.NewData(arrow.PrimitiveTypes.Float64, n,
 			[]*memory.Buffer{nil, memory.NewBufferBytes(arrow.Float64Traits.CastToBytes(p.values))}, nil, 0, 0)
@@ -237,4 +243,27 @@ func openSparse(f file, d *sparseDialect) (*textFile, error) {
 	t := &textFile{file: f, dialect: d, line: 1}
 	t.start, err = textStart(in, &t.file)
 	return t, err
+}
+
+// checkSeen refuses columns that no line of the sources has: sparse files have
+// no header that a wrong number could be held against.
+func checkSeen(split string, sources []source, s *schema) error {
+	for c, column := range s.columns {
+		seen := false
+		for _, src := range sources {
+			t, ok := src.(*textFile)
+			if !ok {
+				return nil
+			}
+			d, ok := t.dialect.(*sparseDialect)
+			if !ok {
+				return nil
+			}
+			seen = seen || d.seen[c].Load()
+		}
+		if !seen {
+			return &InputError{Msg: fmt.Sprintf("no line of data.%s has a feature for column %q", split, column)}
+		}
+	}
+	return nil
 }

@@ -167,7 +167,7 @@ func cardinalities(s job.Synthetic) []int64 {
 		cards[i] = s.Vocabulary
 		if raw[i] < largest {
 			power := ln(float64(s.Vocabulary)) / ln(largest)
-			cards[i] = max(2, min(s.Vocabulary, int64(exp(ln(raw[i])*power)+0.5)))
+			cards[i] = max(2, min(s.Vocabulary, int64(exp(float64(ln(raw[i])*power))+0.5)))
 		}
 	}
 	return cards

@@ -66,7 +66,7 @@ func newAlias(weights []uint64) alias {
 func zipfWeights(n int64, s float64) []uint64 {
 	w := make([]uint64, n)
 	for k := range w {
-		w[k] = max(1, uint64(float64(weightUnit*exp(-s*ln(float64(k+1))))+0.5))
+		w[k] = max(1, uint64(float64(weightUnit*exp(float64(-s*ln(float64(k+1)))))+0.5))
 	}
 	return w
 }
