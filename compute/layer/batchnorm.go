@@ -40,7 +40,7 @@ func (b *BatchNorm) Forward(y, x, gamma, beta []float32, n int) {
 	clear(b.variance)
 	// The two passes cost one more read of x than sum and sum of squares would,
 	// and do not cancel when the mean is large against the deviation.
-	addRows(b.mean, x)
+	kernel.SumRows(b.mean, x)
 	if n > 0 {
 		divide(b.mean, float32(n))
 	}
@@ -92,7 +92,7 @@ func (b *BatchNorm) Backward(dx, dgamma, dbeta, dy, gamma []float32) {
 	check("beta gradient", len(dbeta), b.Width)
 	clear(dgamma)
 	clear(dbeta)
-	addRows(dbeta, dy)
+	kernel.SumRows(dbeta, dy)
 	for at := 0; at < len(dy); at += b.Width {
 		kernel.Mul(b.row, dy[at:at+b.Width], b.xhat[at:at+b.Width])
 		kernel.Add(dgamma, b.row)

@@ -9,7 +9,15 @@ import "github.com/fathom-train/fathom/compute/kernel"
 func Gather(out []float32, n, fields, width int, rows []float32, stride, off int, index, offsets []int32, weights []float32) {
 	check("output of the gather", len(out), n*fields*width)
 	check("offsets of the gather", len(offsets), n*fields+1)
-	for entry := range n * fields {
+	entries := n * fields
+	for entry := 0; entry < entries; entry++ {
+		if run := plain(offsets[entry:], weights); run > 0 {
+			o := offsets[entry]
+			kernel.GatherRows(out[entry*width:(entry+run)*width], width, rows[off:], stride, index[o:int(o)+run])
+			if entry += run; entry == entries {
+				return
+			}
+		}
 		dst := out[entry*width : (entry+1)*width]
 		lo, hi := offsets[entry], offsets[entry+1]
 		if lo == hi {
@@ -22,15 +30,12 @@ func Gather(out []float32, n, fields, width int, rows []float32, stride, off int
 			if weights != nil {
 				weight = weights[o]
 			}
-			switch {
-			case o > lo:
-				axpy(weight, src, dst)
-			case weight == 1: // nearly every field of nearly every data set
-				copy(dst, src)
-			default:
-				for j, v := range src {
-					dst[j] = float32(weight * v)
-				}
+			if o > lo {
+				kernel.Axpy(weight, src, dst)
+				continue
+			}
+			for j, v := range src {
+				dst[j] = float32(weight * v)
 			}
 		}
 	}
@@ -43,7 +48,15 @@ func Gather(out []float32, n, fields, width int, rows []float32, stride, off int
 func Scatter(drows []float32, stride, off int, dout []float32, n, fields, width int, index, offsets []int32, weights []float32) {
 	check("input of the scatter", len(dout), n*fields*width)
 	check("offsets of the scatter", len(offsets), n*fields+1)
-	for entry := range n * fields {
+	entries := n * fields
+	for entry := 0; entry < entries; entry++ {
+		if run := plain(offsets[entry:], weights); run > 0 {
+			o := offsets[entry]
+			kernel.ScatterRows(drows[off:], stride, dout[entry*width:(entry+run)*width], width, index[o:int(o)+run])
+			if entry += run; entry == entries {
+				return
+			}
+		}
 		src := dout[entry*width : (entry+1)*width]
 		for o := offsets[entry]; o < offsets[entry+1]; o++ {
 			at := int(index[o])*stride + off
@@ -51,19 +64,28 @@ func Scatter(drows []float32, stride, off int, dout []float32, n, fields, width 
 			if weights != nil {
 				weight = weights[o]
 			}
-			axpy(weight, src, drows[at:at+width])
+			kernel.Axpy(weight, src, drows[at:at+width])
 		}
 	}
 }
 
-// axpy is y += alpha*x; short rows are not worth a call of the kernel, whose
-// results are the same.
-func axpy(alpha float32, x, y []float32) {
-	if len(x) >= 8 {
-		kernel.Axpy(alpha, x, y)
-		return
+// plain returns how many entries from the first on have exactly one occurrence,
+// of weight 1: nearly all of nearly every data set. One call moves all of them.
+func plain(offsets []int32, weights []float32) int {
+	first := offsets[0]
+	rest := offsets[1:]
+	if weights != nil {
+		for i, o := range rest {
+			if o != first+int32(i)+1 || weights[o-1] != 1 {
+				return i
+			}
+		}
+		return len(rest)
 	}
-	for j, v := range x {
-		y[j] += float32(alpha * v)
+	for i, o := range rest {
+		if o != first+int32(i)+1 {
+			return i
+		}
 	}
+	return len(rest)
 }

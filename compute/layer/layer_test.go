@@ -173,10 +173,13 @@ func TestFMMatchesAllPairs(t *testing.T) {
 		y, dx := make([]float32, n), make([]float32, len(x))
 		l.Forward(y, x)
 		near(t, "y", y, fmReference(x64, n, fields, dim))
-		l.Backward(dx, dy)
+		for i := range dx {
+			dx[i] = 7 // overwritten
+		}
+		l.Backward(dx, dy, false)
 		want := numeric(func() float64 { return dot(dy, fmReference(x64, n, fields, dim)) }, x64)
 		near(t, "dx", dx, want)
-		l.Backward(dx, dy)
+		l.Backward(dx, dy, true)
 		for i := range want {
 			want[i] *= 2
 		}
@@ -271,7 +274,7 @@ func TestLayersGiveTheSameBitsOnEveryPath(t *testing.T) {
 		kernel.Scale(0.01, z)
 		loss := BCEWithLogits(z, labels, dz, 1)
 		g := slices.Clone(dy)
-		pairs.Backward(g, dz)
+		pairs.Backward(g, dz, true)
 		drop.Backward(g, g)
 		ReLU{}.Backward(g, g, y)
 		norm.Backward(g, dgamma, dbeta, g, b)

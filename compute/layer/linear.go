@@ -38,24 +38,9 @@ func (l *Linear) Backward(dx, dw, db, dy, w []float32) {
 		return
 	}
 	gemm.Gemm(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, false)
-	addRows(db, dy)
+	kernel.SumRows(db, dy)
 	if dx != nil {
 		check("input gradient of the linear layer", len(dx), n*l.In)
 		gemm.Gemm(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In, false)
-	}
-}
-
-// addRows adds the rows of x [n, len(sum)] to sum, in ascending order.
-func addRows(sum, x []float32) {
-	if len(sum) == 1 { // the last layer: a call per sample would cost more than its addition
-		total := sum[0]
-		for _, v := range x {
-			total += v
-		}
-		sum[0] = total
-		return
-	}
-	for at := 0; at < len(x); at += len(sum) {
-		kernel.Add(sum, x[at:at+len(sum)])
 	}
 }

@@ -47,5 +47,5 @@ func (m *deepFM) Forward(p [][]float32, x Input) []float32 {
 func (m *deepFM) Backward(p [][]float32, dLogits []float32, dp [][]float32, dx [][]float32) {
 	m.linear.Backward(dx[0], nil, dLogits)
 	m.deep.Backward(p, dp, dx[1], dLogits, m.share)
-	m.pairs.Backward(dx[1], dLogits) // adds to what the network left
+	m.pairs.Backward(dx[1], dLogits, true) // to what the network left
 }

@@ -41,6 +41,5 @@ func (m *factorization) Forward(p [][]float32, x Input) []float32 {
 
 func (m *factorization) Backward(_ [][]float32, dLogits []float32, dp [][]float32, dx [][]float32) {
 	m.linear.Backward(dx[0], dp[0], dLogits)
-	clear(dx[1])
-	m.pairs.Backward(dx[1], dLogits)
+	m.pairs.Backward(dx[1], dLogits, false)
 }

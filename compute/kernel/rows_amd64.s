@@ -1,0 +1,208 @@
+#include "textflag.h"
+
+DATA rowsNaN<>(SB)/4, $0x7fc00000
+GLOBL rowsNaN<>(SB), RODATA|NOPTR, $4
+
+// Any NaN in y becomes the one in n; t is lost.
+#define CANONICAL(y, n, t) \
+	VCMPPS    $3, y, y, t  \
+	VBLENDVPS t, n, y, y
+
+// func sumRowsVector(sum, x *float32, n, m, columns int)
+TEXT ·sumRowsVector(SB), NOSPLIT, $0-40
+	MOVQ sum+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	MOVQ m+24(FP), DX
+	MOVQ columns+32(FP), R8
+	SHLQ $2, DX
+	SHLQ $2, R8
+	LEAQ (DX)(DX*2), R9
+	VBROADCASTSS rowsNaN<>(SB), Y15
+	SUBQ $4, CX
+	JL   sumrest
+
+	// Four rows at a time: a sum is loaded and stored once for the four.
+sumfour:
+	XORL AX, AX
+	MOVQ SI, BX
+sumfourcolumn:
+	VMOVUPS (DI)(AX*1), Y0
+	VADDPS  (BX), Y0, Y0
+	VADDPS  (BX)(DX*1), Y0, Y0
+	VADDPS  (BX)(DX*2), Y0, Y0
+	VADDPS  (BX)(R9*1), Y0, Y0
+	CANONICAL(Y0, Y15, Y1)
+	VMOVUPS Y0, (DI)(AX*1)
+	ADDQ    $32, AX
+	ADDQ    $32, BX
+	CMPQ    AX, R8
+	JNE     sumfourcolumn
+	LEAQ    (SI)(DX*4), SI
+	SUBQ    $4, CX
+	JGE     sumfour
+
+sumrest:
+	ADDQ $4, CX
+	JZ   sumend
+sumone:
+	XORL AX, AX
+sumonecolumn:
+	VMOVUPS (DI)(AX*1), Y0
+	VADDPS  (SI)(AX*1), Y0, Y0
+	CANONICAL(Y0, Y15, Y1)
+	VMOVUPS Y0, (DI)(AX*1)
+	ADDQ    $32, AX
+	CMPQ    AX, R8
+	JNE     sumonecolumn
+	ADDQ    DX, SI
+	DECQ    CX
+	JNZ     sumone
+sumend:
+	VZEROUPPER
+	RET
+
+// func pairsGradVector(dx, x, s *float32, alpha float32, n int)
+TEXT ·pairsGradVector(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ s+16(FP), DX
+	VBROADCASTSS alpha+24(FP), Y0
+	MOVQ n+32(FP), CX
+	VBROADCASTSS rowsNaN<>(SB), Y15
+pairs:
+	VMOVUPS (DX), Y1
+	VSUBPS  (SI), Y1, Y1
+	VMULPS  Y1, Y0, Y1
+	CANONICAL(Y1, Y15, Y2)
+	VMOVUPS Y1, (DI)
+	ADDQ    $32, SI
+	ADDQ    $32, DX
+	ADDQ    $32, DI
+	SUBQ    $8, CX
+	JNZ     pairs
+	VZEROUPPER
+	RET
+
+// func pairsGradAddVector(dx, x, s *float32, alpha float32, n int)
+TEXT ·pairsGradAddVector(SB), NOSPLIT, $0-40
+	MOVQ dx+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ s+16(FP), DX
+	VBROADCASTSS alpha+24(FP), Y0
+	MOVQ n+32(FP), CX
+	VBROADCASTSS rowsNaN<>(SB), Y15
+pairsadd:
+	VMOVUPS (DX), Y1
+	VSUBPS  (SI), Y1, Y1
+	VMULPS  Y1, Y0, Y1
+	VADDPS  (DI), Y1, Y1
+	CANONICAL(Y1, Y15, Y2)
+	VMOVUPS Y1, (DI)
+	ADDQ    $32, SI
+	ADDQ    $32, DX
+	ADDQ    $32, DI
+	SUBQ    $8, CX
+	JNZ     pairsadd
+	VZEROUPPER
+	RET
+
+// The rows of the next index but eleven are fetched while one is copied.
+
+// func gatherVector(out *float32, width int, rows *float32, stride int, index *int32, n int)
+TEXT ·gatherVector(SB), NOSPLIT, $0-48
+	MOVQ out+0(FP), DI
+	MOVQ width+8(FP), R8
+	MOVQ rows+16(FP), SI
+	MOVQ stride+24(FP), R9
+	MOVQ index+32(FP), DX
+	MOVQ n+40(FP), CX
+	SHLQ $2, R8             // bytes of a row
+	SHLQ $2, R9
+	LEAQ -32(R8), R10       // where the last eight elements are
+
+gather:
+	CMPQ        CX, $12
+	JLE         gathernow
+	MOVLQSX     48(DX), AX
+	IMULQ       R9, AX
+	ADDQ        SI, AX
+	PREFETCHT0  (AX)
+	PREFETCHT0  (AX)(R10*1)
+gathernow:
+	MOVLQSX (DX), AX
+	IMULQ   R9, AX
+	ADDQ    SI, AX
+	XORL    BX, BX
+	CMPQ    R10, $32
+	JNE     gathercheck
+	VMOVUPS (AX), Y0        // sixteen, the usual width
+	VMOVUPS 32(AX), Y1
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	JMP     gathernext
+gatherpart:
+	VMOVUPS (AX)(BX*1), Y0
+	VMOVUPS Y0, (DI)(BX*1)
+	ADDQ    $32, BX
+gathercheck:
+	CMPQ    BX, R10
+	JLT     gatherpart
+	VMOVUPS (AX)(R10*1), Y0 // may overlap what is copied already
+	VMOVUPS Y0, (DI)(R10*1)
+gathernext:
+	ADDQ    R8, DI
+	ADDQ    $4, DX
+	DECQ    CX
+	JNZ     gather
+	VZEROUPPER
+	RET
+
+// func scatterVector(rows *float32, stride int, x *float32, width int, index *int32, n int)
+TEXT ·scatterVector(SB), NOSPLIT, $0-48
+	MOVQ rows+0(FP), DI
+	MOVQ stride+8(FP), R9
+	MOVQ x+16(FP), SI
+	MOVQ width+24(FP), R8
+	MOVQ index+32(FP), DX
+	MOVQ n+40(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	LEAQ -32(R8), R10
+	VBROADCASTSS rowsNaN<>(SB), Y15
+
+scatter:
+	CMPQ        CX, $12
+	JLE         scatternow
+	MOVLQSX     48(DX), AX
+	IMULQ       R9, AX
+	ADDQ        DI, AX
+	PREFETCHT0  (AX)
+	PREFETCHT0  (AX)(R10*1)
+scatternow:
+	MOVLQSX (DX), AX
+	IMULQ   R9, AX
+	ADDQ    DI, AX
+	// The last eight elements are computed before anything is stored, because
+	// they may overlap the eight before them.
+	VMOVUPS (AX)(R10*1), Y7
+	VADDPS  (SI)(R10*1), Y7, Y7
+	CANONICAL(Y7, Y15, Y1)
+	XORL    BX, BX
+	JMP     scattercheck
+scatterpart:
+	VMOVUPS (AX)(BX*1), Y0
+	VADDPS  (SI)(BX*1), Y0, Y0
+	CANONICAL(Y0, Y15, Y1)
+	VMOVUPS Y0, (AX)(BX*1)
+	ADDQ    $32, BX
+scattercheck:
+	CMPQ    BX, R10
+	JLT     scatterpart
+	VMOVUPS Y7, (AX)(R10*1)
+	ADDQ    R8, SI
+	ADDQ    $4, DX
+	DECQ    CX
+	JNZ     scatter
+	VZEROUPPER
+	RET
