@@ -19,16 +19,23 @@ const dataDir = "data"
 // localCluster is a local cluster as a run needs it.
 type localCluster struct {
 	*local.Cluster
-	counted chan struct{} // closed when all events have been counted
+	processes []string      // names
+	counted   chan struct{} // closed when all events have been counted
 
 	// mu guards restarted.
 	mu        sync.Mutex
 	restarted map[string]int
 }
 
+// clusterOptions are what its processes are started with.
+type clusterOptions struct {
+	log        logLevel
+	profileDir string // empty: no profiles
+}
+
 // startLocal starts a job's processes on this machine.
-func startLocal(ctx context.Context, j *job.Job, dir string, level logLevel, restarted func(process string, times int)) (cluster, error) {
-	p, err := plan.New(j, plan.Options{LogLevel: level.String(), Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
+func startLocal(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error) {
+	p, err := plan.New(j, plan.Options{LogLevel: o.log.String(), ProfileDir: o.profileDir, Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +44,9 @@ func startLocal(ctx context.Context, j *job.Job, dir string, level logLevel, res
 		return nil, err
 	}
 	l := &localCluster{Cluster: c, counted: make(chan struct{}), restarted: map[string]int{}}
+	for _, process := range p.Processes {
+		l.processes = append(l.processes, process.Name)
+	}
 	go l.count(restarted)
 	return l, nil
 }
@@ -57,6 +67,17 @@ func (l *localCluster) count(tell func(process string, times int)) {
 }
 
 func (l *localCluster) coordinators() []string { return []string{l.CoordinatorAddress()} }
+
+// metricsAddresses makes the cluster observed.
+func (l *localCluster) metricsAddresses() map[string]string {
+	addresses := map[string]string{}
+	for _, name := range l.processes {
+		if a, ok := l.Address(plan.Port{Process: name, Name: "metrics"}); ok {
+			addresses[name] = a
+		}
+	}
+	return addresses
+}
 
 func (l *localCluster) failed() <-chan error { return l.Err() }
 

@@ -36,7 +36,7 @@ type app struct {
 	dial       func(addrs []string) (control, error)
 	// startCluster starts the processes of a job on this machine, with their
 	// files in dir; restarted is told whenever one died and was started again.
-	startCluster func(ctx context.Context, j *job.Job, dir string, level logLevel, restarted func(process string, times int)) (cluster, error)
+	startCluster func(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error)
 	now          func() time.Time
 }
 

@@ -15,12 +15,14 @@ import (
 type processFlags struct {
 	name    string
 	metrics string
+	profile string
 	log     logLevel
 }
 
 func (f *processFlags) add(cmd *cobra.Command, role string) {
 	cmd.Flags().StringVar(&f.name, "name", "", "name of this "+role+", stable over restarts and unique in the cluster")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "127.0.0.1:0", "HTTP address of /metrics, /healthz and /logs")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of this process to this directory when it ends")
 	f.log.add(cmd)
 	mustRequire(cmd, "name")
 }
@@ -75,6 +77,11 @@ type component interface {
 // announces it on standard output and runs it. The end of ctx is the orderly
 // way to stop a process, so it is no error.
 func (a *app) runProcess(ctx context.Context, role string, f *processFlags, build func(*process) (component, []string, error)) (err error) {
+	stopProfile, err := startProfile(f.profile, f.name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
 	ring := newLogRing(logRingBytes)
 	log := newLogger(io.MultiWriter(a.err, ring), f.log.level).With("node", f.name)
 	slog.SetDefault(log) // for libraries that write to the standard logger

@@ -36,6 +36,8 @@ type result struct {
 	Steps      uint64            `json:"steps"`
 	Cluster    clusterResult     `json:"cluster"`
 	Versions   versions          `json:"versions"`
+	// Profile is there when the run was profiled.
+	Profile *profileReport `json:"profile,omitempty"`
 }
 
 // quality is the score of the model on one split.

@@ -25,6 +25,7 @@ type runFlags struct {
 	sets    []string
 	workdir string
 	keep    bool
+	profile string
 	output  output
 	log     logLevel
 	// sizes are the flags that stand for a value of the job.
@@ -74,6 +75,7 @@ and stops the cluster in order, a second one kills it at once.`,
 	addSets(cmd, &f.sets)
 	cmd.Flags().StringVar(&f.workdir, "workdir", "", "directory of logs, data and result (default a new one in the temporary directory)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the servers' data, too, when the job is done")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of every process to this directory, and show where the time went")
 	f.output.add(cmd)
 	f.log.add(cmd)
 	return cmd
@@ -95,6 +97,10 @@ type cluster interface {
 
 // run trains the job on a new cluster.
 func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
+	profileDir, err := makeProfileDir(f.profile)
+	if err != nil {
+		return err
+	}
 	dir, err := makeWorkdir(f.workdir)
 	if err != nil {
 		return err
@@ -103,7 +109,7 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 		fmt.Fprintf(a.err, "%s: working in %s\n", j.Metadata.Name, dir)
 	}
 	p := newProgress(a.err, f.output, a.now)
-	c, err := a.startCluster(ctx, j, dir, f.log, p.restarted)
+	c, err := a.startCluster(ctx, j, dir, clusterOptions{f.log, profileDir}, p.restarted)
 	if err != nil {
 		p.close()
 		return fmt.Errorf("start the cluster: %w", err)
@@ -114,6 +120,10 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 	}
 	last, err := a.trainOn(ctx, c, j, p)
 	p.close()
+	var profile *profileReport
+	if o, ok := c.(observed); ok && profileDir != "" && err == nil {
+		profile = newProfileReport(ctx, profileDir, o, last.GetTrainSeconds())
+	}
 	cpu, stopErr := c.stop()
 	if err != nil || stopErr != nil {
 		return a.explainFailure(errors.Join(err, stopErr), dir)
@@ -122,7 +132,7 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	r.Restarts = c.restarts()
+	r.Restarts, r.Profile = c.restarts(), profile
 	for role, s := range cpu {
 		r.CPUSeconds[role] = s // of the whole life of the processes
 	}

@@ -24,6 +24,12 @@ type fakeCluster struct {
 	stopErr error
 	stopped int
 	killed  int
+	options clusterOptions
+}
+
+func (c *fakeCluster) told(j *job.Job, dir string, o clusterOptions) map[string]int {
+	c.job, c.dir, c.options = j, dir, o
+	return c.died
 }
 
 func (c *fakeCluster) coordinators() []string   { return []string{"c:1"} }
@@ -36,11 +42,13 @@ func (c *fakeCluster) stop() (map[string]float64, error) {
 }
 
 // runCommand runs `fathom run` of the small job on the cluster.
-func runCommand(t *testing.T, a *app, c *fakeCluster, args ...string) (code int, dir string) {
+func runCommand(t *testing.T, a *app, c interface {
+	cluster
+	told(*job.Job, string, clusterOptions) map[string]int
+}, args ...string) (code int, dir string) {
 	t.Helper()
-	a.startCluster = func(_ context.Context, j *job.Job, dir string, _ logLevel, restarted func(string, int)) (cluster, error) {
-		c.job, c.dir = j, dir
-		for p, n := range c.died {
+	a.startCluster = func(_ context.Context, j *job.Job, dir string, o clusterOptions, restarted func(string, int)) (cluster, error) {
+		for p, n := range c.told(j, dir, o) {
 			restarted(p, n)
 		}
 		return c, os.MkdirAll(filepath.Join(dir, dataDir, "ps-0"), 0o700)

@@ -23,6 +23,7 @@ func (r *result) writeSummary(w io.Writer) {
 	lines = append(lines, r.tableLines()...)
 	lines = append(lines, "")
 	lines = append(lines, r.effortLines()...)
+	lines = append(lines, r.Profile.lines()...)
 	for _, l := range lines {
 		fmt.Fprintln(w, clip(l, 80))
 	}

@@ -65,6 +65,9 @@ type Options struct {
 	// LogLevel of all processes but etcd: debug, info, warn or error; default
 	// theirs.
 	LogLevel string
+	// ProfileDir is where the processes write profiles of themselves; empty: they
+	// write none.
+	ProfileDir string
 }
 
 // ErrOptions is what every error about Options is.
@@ -97,7 +100,7 @@ func New(j *job.Job, o Options) (Plan, error) {
 		return Plan{}, err
 	}
 	p := Plan{Job: j.Metadata.Name}
-	p.Processes = append(p.Processes, etcd(), coordinator(o))
+	p.Processes = append(p.Processes, etcd(o), coordinator(o))
 	for i := range j.Spec.Cluster.PS {
 		p.Processes = append(p.Processes, server(i, o))
 	}
@@ -113,13 +116,13 @@ var (
 	CoordinatorListen = Port{"coordinator", "listen"}
 )
 
-func etcd() Process {
+func etcd(o Options) Process {
 	peer := Port{"etcd", "peer"}
-	return Process{
-		Name: "etcd", Role: Etcd, Data: true, Restart: true, Ports: []Port{EtcdClient, peer},
-		Args: []string{"etcd", "--name", "etcd", "--data-dir", DataDir,
-			"--client-url", "http://" + EtcdClient.String(), "--peer-url", "http://" + peer.String()},
-	}
+	o.LogLevel = "" // it would say a lot
+	p := node("etcd", Etcd, o, []Port{EtcdClient, peer}, "--data-dir", DataDir,
+		"--client-url", "http://"+EtcdClient.String(), "--peer-url", "http://"+peer.String())
+	p.Data = true
+	return p
 }
 
 func coordinator(o Options) Process {
@@ -149,6 +152,9 @@ func node(name string, role Role, o Options, ports []Port, args ...string) Proce
 	p.Args = append(p.Args, "--metrics", metrics.String())
 	if o.LogLevel != "" {
 		p.Args = append(p.Args, "--log-level", o.LogLevel)
+	}
+	if o.ProfileDir != "" {
+		p.Args = append(p.Args, "--profile", o.ProfileDir)
 	}
 	return p
 }
