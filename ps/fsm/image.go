@@ -30,11 +30,11 @@ func (t *imageTable) reserve(rows, width int) {
 	}
 }
 
-// add appends a key and returns the place of its weights.
-func (t *imageTable) add(k shard.Key, width int) []float32 {
-	t.keys = append(t.keys, k)
+// add appends keys and returns the place of their weights.
+func (t *imageTable) add(keys []shard.Key, width int) []float32 {
+	t.keys = append(t.keys, keys...)
 	n := len(t.weights)
-	t.weights = t.weights[:n+width]
+	t.weights = t.weights[:n+len(keys)*width]
 	return t.weights[n:]
 }
 

@@ -50,9 +50,6 @@ func newModel(schema Schema, schemaBytes []byte) (*model, error) {
 	}
 	m.pending.lanes = make([]lane, schema.Lanes)
 	m.merge.cursors = make([]cursor, schema.Lanes)
-	for _, t := range m.tables {
-		m.merge.sum = slices.Grow(m.merge.sum, t.width)
-	}
 	return m, nil
 }
 

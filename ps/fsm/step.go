@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/ps/wire"
 	"github.com/fathom-train/fathom/shard"
@@ -9,31 +11,42 @@ import (
 // merge holds the buffers of applying a step.
 type merge struct {
 	cursors []cursor // one per lane
-	sum     []float32
+	heads   []head   // of the lanes with rows left, in lane order
+	keys    []shard.Key
+	sums    []float32
 	have    []int
 }
 
 // cursor walks the rows of one table in one lane, in ascending key order.
 type cursor struct {
-	buffer   []wire.RowSection // all of them
-	sections []wire.RowSection // what is left, the current one first
-	at       int               // in the current section
+	sections []wire.RowSection // all of them
+	next     int               // section to go to
 }
 
-func (c *cursor) done() bool { return len(c.sections) == 0 }
-
-func (c *cursor) key() shard.Key { return c.sections[0].Keys[c.at] }
-
-func (c *cursor) grad() []float32 {
-	s := &c.sections[0]
-	return s.Grads[c.at*s.Width : (c.at+1)*s.Width]
+// head is a lane's place in its section.
+type head struct {
+	keys  []shard.Key // what is left
+	grads []float32   // likewise
+	lane  *cursor
 }
 
-func (c *cursor) next() {
-	if c.at++; c.at == len(c.sections[0].Keys) {
-		c.sections, c.at = c.sections[1:], 0
+// load moves to the lane's next section and reports whether there is one.
+func (h *head) load() bool {
+	if h.lane.next == len(h.lane.sections) {
+		return false
 	}
+	s := &h.lane.sections[h.lane.next]
+	h.lane.next++
+	h.keys, h.grads = s.Keys, s.Grads
+	return true
 }
+
+// Rows are merged and updated in blocks: small enough to stay in the nearest
+// cache, large enough for the table to fetch rows ahead.
+const (
+	mergeRows   = 256
+	mergeFloats = 8 << 10
+)
 
 // step applies the complete open step and makes it the current version.
 func (m *model) step() {
@@ -54,58 +67,83 @@ func (m *model) stepTable(ti int, step uint64, img *image) {
 	if img != nil {
 		img.tables[ti].reserve(rows, t.width)
 	}
-	sum := m.merge.sum[:t.width]
-	cursors := m.merge.cursors
+	block := max(1, min(mergeRows, mergeFloats/t.width))
+	m.merge.keys = slices.Grow(m.merge.keys[:0], block)[:block]
+	m.merge.sums = slices.Grow(m.merge.sums[:0], block*t.width)[:block*t.width]
 	for {
-		var least shard.Key
-		found := false
-		for i := range cursors {
-			if c := &cursors[i]; !c.done() {
-				if k := c.key(); !found || k < least {
-					least, found = k, true
-				}
-			}
-		}
-		if !found {
+		n := m.merge.next(t.width)
+		if n == 0 {
 			return
 		}
-		first := true
-		for i := range cursors {
-			c := &cursors[i]
-			if c.done() || c.key() != least {
+		keys, sums := m.merge.keys[:n], m.merge.sums[:n*t.width]
+		var before []float32
+		if img != nil {
+			before = img.tables[ti].add(keys, t.width)
+		}
+		t.table.UpdateRows(before, keys, sums, step)
+	}
+}
+
+// next fills keys and sums with the next rows and returns their number.
+func (g *merge) next(width int) (n int) {
+	for ; n < len(g.keys) && len(g.heads) > 0; n++ {
+		least := g.heads[0].keys[0]
+		for i := range g.heads[1:] {
+			least = min(least, g.heads[1+i].keys[0])
+		}
+		g.keys[n] = least
+		sum := g.sums[n*width : (n+1)*width]
+		first, gone := true, false
+		for i := range g.heads {
+			h := &g.heads[i]
+			if h.keys[0] != least {
 				continue
 			}
 			if first {
-				copy(sum, c.grad())
+				copy(sum, h.grads)
 				first = false
 			} else {
-				kernel.Add(sum, c.grad())
+				kernel.Add(sum, h.grads[:width])
 			}
-			c.next()
+			h.keys, h.grads = h.keys[1:], h.grads[width:]
+			gone = gone || len(h.keys) == 0
 		}
-		var before []float32
-		if img != nil {
-			before = img.tables[ti].add(least, t.width)
+		if gone {
+			g.reload()
 		}
-		t.table.UpdateKeeping(before, least, sum, step)
 	}
+	return n
+}
+
+// reload takes the heads that came to the end of their section on, or out.
+func (g *merge) reload() {
+	kept := g.heads[:0]
+	for _, h := range g.heads {
+		if len(h.keys) > 0 || h.load() {
+			kept = append(kept, h)
+		}
+	}
+	g.heads = kept
 }
 
 // startCursors sets the cursors to the start of a table and returns a bound of
 // the rows that follow.
 func (m *model) startCursors(id uint16) (rows int) {
+	m.merge.heads = m.merge.heads[:0]
 	for i := range m.pending.lanes {
 		c := &m.merge.cursors[i]
-		c.buffer = c.buffer[:0]
+		c.sections, c.next = c.sections[:0], 0
 		for _, ch := range m.pending.lanes[i].chunks {
 			for _, s := range ch.push.Rows {
 				if s.Table == id {
-					c.buffer = append(c.buffer, s)
+					c.sections = append(c.sections, s)
 					rows += len(s.Keys)
 				}
 			}
 		}
-		c.sections, c.at = c.buffer, 0
+		if h := (head{lane: c}); h.load() {
+			m.merge.heads = append(m.merge.heads, h)
+		}
 	}
 	return rows
 }

@@ -1,61 +1,113 @@
+//go:build unix
+
 package table
 
 import (
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/shard"
 )
 
-// benchTable has rows of a linear weight and an embedding of 16 under LAMB.
-func benchTable(b *testing.B, rows int) (*Table, []shard.Key) {
+// cpu returns the processor time used so far: on a busy machine wall time says
+// little.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// loop measures f, which handles n rows.
+func loop(b *testing.B, n int, f func(i uint64)) {
+	b.Helper()
+	i, start := uint64(0), cpu()
+	for b.Loop() {
+		i++
+		f(i)
+	}
+	b.ReportMetric(float64(i)*float64(n)/(cpu()-start).Seconds()/1e6, "Mrows/cpu-s")
+}
+
+// benchRows is the number of rows of the benchmarks: FATHOM_BENCH_ROWS, or a
+// million.
+func benchRows() int {
+	if n, err := strconv.Atoi(os.Getenv("FATHOM_BENCH_ROWS")); err == nil {
+		return n
+	}
+	return 1 << 20
+}
+
+// benchTable has rows of 16 weights under the optimizer.
+func benchTable(b *testing.B, rows int, optimizer string) (*Table, []shard.Key) {
 	b.Helper()
 	t := open(b, Schema{Name: "rows", Columns: []Column{
-		{Name: "embedding", Width: 16, Init: random.Init{Kind: random.Normal, Scale: .01}, Optimizer: optim.Config{Name: optim.LAMB}},
+		{Name: "embedding", Width: 16, Init: random.Init{Kind: random.Normal, Scale: .01}, Optimizer: optim.Config{Name: optimizer}},
 	}}, 1)
 	keys := make([]shard.Key, rows)
-	g := make([]float32, t.Width())
 	for i := range keys {
 		keys[i] = shard.Key(random.Word(1, uint64(i)))
-		t.Update(keys[i], g, 1)
+	}
+	g := make([]float32, benchBatch*t.Width())
+	for lo := 0; lo < rows; lo += benchBatch {
+		part := keys[lo:min(lo+benchBatch, rows)]
+		t.UpdateRows(nil, part, g[:len(part)*t.Width()], 1)
 	}
 	return t, keys
 }
 
-func BenchmarkGather(b *testing.B) {
-	t, keys := benchTable(b, 1<<20)
-	const batch = 4096
-	ask, dst := make([]shard.Key, batch), make([]float32, batch*t.Width())
-	i := uint64(0)
-	for b.Loop() {
-		for j := range ask {
-			i++
-			ask[j] = keys[random.Below(2, i, uint64(len(keys)))]
+const benchBatch = 4096
+
+// batches returns ascending random keys, as pushes and pulls carry them.
+func batches(keys []shard.Key) [][]shard.Key {
+	all := make([][]shard.Key, 256)
+	for i := range all {
+		all[i] = make([]shard.Key, benchBatch)
+		for j := range all[i] {
+			all[i][j] = keys[random.Below(2, uint64(i*benchBatch+j), uint64(len(keys)))]
 		}
-		t.Gather(dst, ask)
+		slices.Sort(all[i])
 	}
-	b.ReportMetric(float64(b.N)*batch/b.Elapsed().Seconds(), "rows/s")
+	return all
+}
+
+func BenchmarkGather(b *testing.B) {
+	t, keys := benchTable(b, benchRows(), optim.SGD)
+	b.ReportMetric(float64(t.Bytes())/float64(t.Rows())-float64(4*t.RowFloats()), "extra-B/row")
+	ask, dst := batches(keys), make([]float32, benchBatch*t.Width())
+	loop(b, benchBatch, func(i uint64) { t.Gather(dst, ask[i%256]) })
 }
 
 func BenchmarkUpdate(b *testing.B) {
-	t, keys := benchTable(b, 1<<20)
-	g := gradient(t.Width(), 1, 1)
-	i := uint64(0)
-	for b.Loop() {
-		i++
-		t.Update(keys[random.Below(2, i, uint64(len(keys)))], g, 2)
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	t, keys := benchTable(b, benchRows(), optim.LAMB)
+	ask, g := batches(keys), make([]float32, benchBatch*t.Width())
+	random.Init{Kind: random.Normal, Scale: .01}.Fill(g, 1)
+	b.Run("rows", func(b *testing.B) {
+		loop(b, benchBatch, func(i uint64) { t.UpdateRows(nil, ask[i%256], g, 1+i) })
+	})
+	b.Run("keeping", func(b *testing.B) {
+		before := make([]float32, len(g))
+		loop(b, benchBatch, func(i uint64) { t.UpdateRows(before, ask[i%256], g, 1+i) })
+	})
+	b.Run("hot", func(b *testing.B) {
+		loop(b, 256, func(i uint64) { t.UpdateRows(nil, ask[0][:256], g[:256*16], 1+i) })
+	})
 }
 
 func BenchmarkCreate(b *testing.B) {
-	t, _ := benchTable(b, 0)
-	g := gradient(t.Width(), 1, 1)
-	i := uint64(0)
-	for b.Loop() {
-		i++
-		t.Update(shard.Key(random.Word(1, i)), g, 2)
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	t, _ := benchTable(b, 0, optim.LAMB)
+	keys, g := make([]shard.Key, benchBatch), make([]float32, benchBatch*t.Width())
+	loop(b, benchBatch, func(i uint64) {
+		for j := range keys {
+			keys[j] = shard.Key(random.Word(1, i*benchBatch+uint64(j)))
+		}
+		t.UpdateRows(nil, keys, g, 2)
+	})
 }

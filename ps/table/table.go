@@ -1,9 +1,9 @@
 package table
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"github.com/fathom-train/fathom/compute/optim"
@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	pageMin  = 64 << 10
+	// pageMax bounds a page, unless it holds a single row.
+	pageMax  = 64 << 10
 	keyBytes = 8
 	// rowsMax keeps row number plus one in 32 bits.
 	rowsMax = math.MaxUint32 - 1
@@ -31,16 +32,22 @@ type column struct {
 // Table holds the rows of one table. See the package comment for what may run
 // at the same time.
 type Table struct {
-	schema      Schema
-	seed        uint64
-	columns     []column
-	width       int
-	rowFloats   int
-	rowBytes    int // stride: key, floats, padding to eight bytes
-	rowsPerPage int
+	schema    Schema
+	seed      uint64
+	columns   []column
+	width     int
+	rowFloats int
+	rowBytes  int  // stride: key, floats, padding to eight bytes
+	rowBits   uint // log2 of the rows of a page
 
 	pool  *pool
 	pages []*page
+	base  []unsafe.Pointer // of the pages' memory
+	// viewed says which pages a view was taken of since they were last owned,
+	// viewedPages how many: looking at the pages' own counts costs a memory access.
+	viewed      []bool
+	viewedPages int
+
 	rows  int
 	index index
 	hash  [2]uint64
@@ -69,8 +76,9 @@ func New(s Schema, seed uint64) (*Table, error) {
 		t.rowFloats += n
 	}
 	t.rowBytes = (keyBytes + 4*t.rowFloats + 7) &^ 7
-	t.rowsPerPage = max(1, pageMin/t.rowBytes)
-	t.pool = &pool{pageBytes: t.rowsPerPage * t.rowBytes}
+	// A power of two, so that finding a row takes no division.
+	t.rowBits = uint(bits.Len(uint(max(1, pageMax/t.rowBytes))) - 1)
+	t.pool = &pool{pageBytes: t.rowBytes << t.rowBits}
 	return t, nil
 }
 
@@ -103,45 +111,18 @@ func (t *Table) Close() {
 	t.pool.put(t.pages...)
 	t.pool.close()
 	t.index.release()
-	t.pages, t.rows, t.hash = nil, 0, [2]uint64{}
+	t.pages, t.base, t.viewed, t.viewedPages = nil, nil, nil, 0
+	t.rows, t.hash = 0, [2]uint64{}
 }
 
 // Row returns the whole row of a key, slots included. It must not be changed
 // and is valid until the next Update, View or Close.
 func (t *Table) Row(k shard.Key) ([]float32, bool) {
-	row, ok := t.index.find(k)
+	row, ok := t.find(k, spread(k))
 	if !ok {
 		return nil, false
 	}
 	return t.floats(t.at(row)), true
-}
-
-// gatherKeys is how many keys Gather finds before it copies their rows: enough
-// for the memory accesses of several keys to overlap.
-const gatherKeys = 16
-
-// Gather writes the weights of keys, [len(keys), Width], those of Init where a
-// key has no row.
-func (t *Table) Gather(dst []float32, keys []shard.Key) {
-	var rows [gatherKeys]int64 // -1: none
-	for len(keys) > 0 {
-		n := min(gatherKeys, len(keys))
-		for i, k := range keys[:n] {
-			rows[i] = -1
-			if row, ok := t.index.find(k); ok {
-				rows[i] = int64(row)
-			}
-		}
-		for i, k := range keys[:n] {
-			w := dst[i*t.width : (i+1)*t.width]
-			if rows[i] < 0 {
-				t.Init(w, k)
-			} else {
-				copy(w, t.floats(t.at(uint32(rows[i]))))
-			}
-		}
-		keys, dst = keys[n:], dst[n*t.width:]
-	}
 }
 
 // Init writes the initial weights of a key: element j of a column depends only
@@ -156,78 +137,98 @@ func (t *Table) Init(dst []float32, k shard.Key) {
 
 // Update applies one step's gradient (of all columns) to a row, creating it
 // when it is absent.
-func (t *Table) Update(k shard.Key, g []float32, step uint64) { t.UpdateKeeping(nil, k, g, step) }
-
-// UpdateKeeping is Update and writes the weights before it to before unless
-// that is nil; those of a new row are the initial ones.
-func (t *Table) UpdateKeeping(before []float32, k shard.Key, g []float32, step uint64) {
+func (t *Table) Update(k shard.Key, g []float32, step uint64) {
 	if len(g) != t.width {
 		panic(fmt.Sprintf("ps/table: BUG: gradient of %d elements for rows of width %d", len(g), t.width))
 	}
-	n, ok := t.index.find(k)
-	var mem []byte
+	t.update(nil, k, spread(k), none, g, step)
+}
+
+// update is Update for a key with its hash and a guess of its row, none if
+// there is no guess. Unless before is nil it gets the weights before the update.
+func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []float32, step uint64) {
+	ok := row != none && t.keyAt(row) == k
+	if !ok {
+		row, ok = t.find(k, h)
+	}
+	var mem unsafe.Pointer
 	if ok {
-		mem = t.writable(n)
+		mem = t.writable(row)
 		t.hash = subHash(t.hash, t.term(k, mem))
 	} else {
-		mem = t.create(k)
+		mem = t.create(k, h)
 		t.Init(t.floats(mem), k)
 	}
-	row := t.floats(mem)
+	f := t.floats(mem)
 	if before != nil {
-		copy(before, row[:t.width])
+		copy(before, f[:t.width])
 	}
 	for i := range t.columns {
 		c := &t.columns[i]
-		w := row[c.weights : c.weights+c.width]
-		c.optimizer.Update(w, row[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
+		w := f[c.weights : c.weights+c.width]
+		c.optimizer.Update(w, f[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
 	}
 	t.hash = AddHash(t.hash, t.term(k, mem))
 }
 
 // create appends a row of zeros for a key that has none.
-func (t *Table) create(k shard.Key) []byte {
+func (t *Table) create(k shard.Key, h uint64) unsafe.Pointer {
 	if t.rows >= rowsMax {
 		panic(fmt.Sprintf("ps/table: table %q has %d rows, the most a shard can hold: use more shards", t.schema.Name, t.rows))
 	}
 	n := uint32(t.rows)
-	if t.rows == len(t.pages)*t.rowsPerPage {
-		t.pages = append(t.pages, t.pool.get())
+	if t.rows == len(t.pages)<<t.rowBits {
+		p := t.pool.get()
+		t.pages = append(t.pages, p)
+		t.base = append(t.base, unsafe.Pointer(unsafe.SliceData(p.mem)))
+		t.viewed = append(t.viewed, false)
 	}
 	t.rows++
-	t.index.insert(k, n)
 	mem := t.writable(n)
-	clear(mem)
-	binary.LittleEndian.PutUint64(mem, uint64(k))
+	clear(unsafe.Slice((*byte)(mem), t.rowBytes))
+	*(*shard.Key)(mem) = k
+	t.insert(h, n)
 	return mem
 }
 
 // at returns the memory of a row for reading.
-func (t *Table) at(row uint32) []byte {
-	p, i := int(row)/t.rowsPerPage, int(row)%t.rowsPerPage
-	return t.pages[p].mem[i*t.rowBytes : (i+1)*t.rowBytes]
+func (t *Table) at(row uint32) unsafe.Pointer {
+	return unsafe.Add(t.base[row>>t.rowBits], int(row&(1<<t.rowBits-1))*t.rowBytes)
 }
 
+// keyAt returns the key of a row.
+func (t *Table) keyAt(row uint32) shard.Key { return *(*shard.Key)(t.at(row)) }
+
 // writable is at for writing: a page that a view holds is copied first.
-func (t *Table) writable(row uint32) []byte {
-	p := int(row) / t.rowsPerPage
-	if old := t.pages[p]; old.refs.Load() > 1 {
-		own := t.pool.get()
-		copy(own.mem, old.mem)
-		t.pages[p] = own
-		t.pool.put(old)
+func (t *Table) writable(row uint32) unsafe.Pointer {
+	if t.viewedPages > 0 && t.viewed[row>>t.rowBits] {
+		t.own(int(row >> t.rowBits))
 	}
 	return t.at(row)
 }
 
+// own makes a page the table's alone.
+func (t *Table) own(p int) {
+	t.viewed[p] = false
+	t.viewedPages--
+	old := t.pages[p]
+	if old.refs.Load() == 1 {
+		return // all views of it were released
+	}
+	own := t.pool.get()
+	copy(own.mem, old.mem)
+	t.pages[p], t.base[p] = own, unsafe.Pointer(unsafe.SliceData(own.mem))
+	t.pool.put(old)
+}
+
 // floats returns weights and slots of a row's memory.
-func (t *Table) floats(mem []byte) []float32 {
-	return unsafe.Slice((*float32)(unsafe.Pointer(&mem[keyBytes])), t.rowFloats)
+func (t *Table) floats(mem unsafe.Pointer) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Add(mem, keyBytes)), t.rowFloats)
 }
 
 // term is a row's part of the hash. Key and table go into the seed: equal rows
 // of two keys must not be interchangeable.
-func (t *Table) term(k shard.Key, mem []byte) [2]uint64 {
+func (t *Table) term(k shard.Key, mem unsafe.Pointer) [2]uint64 {
 	return HashFloats(t.floats(mem), uint64(k)+(uint64(t.schema.ID)+1)*0x9e3779b97f4a7c15)
 }
 

@@ -122,15 +122,24 @@ func TestTableAgreesWithItsTwin(t *testing.T) {
 		}
 		defer tab.Close()
 		w := newTwin(t, tab)
-		before, want := make([]float32, tab.Width()), make([]float32, tab.Width())
-		for step := range uint64(rapid.IntRange(1, 60).Draw(t, "updates")) {
-			k := drawKey(t)
-			tab.Gather(want, []shard.Key{k})
-			g := gradient(tab.Width(), k, step+1)
-			tab.UpdateKeeping(before, k, g, step+1)
-			w.update(k, g, step+1)
+		for step := range uint64(rapid.IntRange(1, 8).Draw(t, "updates")) {
+			keys := rapid.SliceOfNDistinct(rapid.Custom(drawKey), 1, 40, rapid.ID).Draw(t, "keys")
+			before, want := make([]float32, len(keys)*tab.Width()), make([]float32, len(keys)*tab.Width())
+			tab.Gather(want, keys)
+			var g []float32
+			for _, k := range keys {
+				g = append(g, gradient(tab.Width(), k, step+1)...)
+				w.update(k, gradient(tab.Width(), k, step+1), step+1)
+			}
+			if rapid.Bool().Draw(t, "one by one") {
+				for i, k := range keys {
+					tab.Update(k, g[i*tab.Width():(i+1)*tab.Width()], step+1)
+				}
+				continue
+			}
+			tab.UpdateRows(before, keys, g, step+1)
 			if !slices.Equal(before, want) {
-				t.Fatalf("weights before the update of %#x are %v, want %v", uint64(k), before, want)
+				t.Fatalf("weights before the update of %#x are %v, want %v", keys, before, want)
 			}
 		}
 		w.compare(t, tab)
@@ -282,6 +291,7 @@ func TestTheTableAllocatesNothingPerRow(t *testing.T) {
 		tab.columns[i].optimizer = plain{}
 	}
 	g, keys := make([]float32, 5), make([]shard.Key, 100)
+	dst := make([]float32, 5*len(keys))
 	step := uint64(0)
 	update := func() {
 		step++
@@ -289,12 +299,12 @@ func TestTheTableAllocatesNothingPerRow(t *testing.T) {
 			keys[i] = shard.Key(i)
 			tab.Update(keys[i], g, step)
 		}
+		tab.UpdateRows(dst, keys, dst, step)
 	}
 	update()
 	if n := testing.AllocsPerRun(20, update); n != 0 {
-		t.Errorf("100 updates allocate %v times", n)
+		t.Errorf("200 updates allocate %v times", n)
 	}
-	dst := make([]float32, 5*len(keys))
 	if n := testing.AllocsPerRun(20, func() { tab.Gather(dst, keys) }); n != 0 {
 		t.Errorf("reading allocates %v times", n)
 	}

@@ -3,6 +3,7 @@ package table
 import (
 	"encoding/binary"
 	"fmt"
+	"unsafe"
 
 	"github.com/fathom-train/fathom/shard"
 )
@@ -16,16 +17,18 @@ type View struct {
 	rowsPerPage int
 }
 
-// View returns the table as it is now. It costs one step per page of 64 KiB;
+// View returns the table as it is now. It costs one step per page of at most 64 KiB;
 // a page is copied when it is first changed while the view is held.
 func (t *Table) View() *View {
 	v := &View{
 		pool: t.pool, pages: append([]*page(nil), t.pages...),
-		rows: t.rows, rowBytes: t.rowBytes, rowsPerPage: t.rowsPerPage,
+		rows: t.rows, rowBytes: t.rowBytes, rowsPerPage: 1 << t.rowBits,
 	}
-	for _, p := range v.pages {
+	for i, p := range v.pages {
 		p.refs.Add(1)
+		t.viewed[i] = true
 	}
+	t.viewedPages = len(v.pages)
 	return v
 }
 
@@ -59,11 +62,12 @@ func (t *Table) Load(block []byte) error {
 	}
 	for ; len(block) > 0; block = block[t.rowBytes:] {
 		k := shard.Key(binary.LittleEndian.Uint64(block))
-		if _, ok := t.index.find(k); ok {
+		h := spread(k)
+		if _, ok := t.find(k, h); ok {
 			return fmt.Errorf("table %q: key %#x twice", t.schema.Name, uint64(k))
 		}
-		mem := t.create(k)
-		copy(mem, block[:keyBytes+4*t.rowFloats])
+		mem := t.create(k, h)
+		copy(unsafe.Slice((*byte)(mem), keyBytes+4*t.rowFloats), block)
 		t.hash = AddHash(t.hash, t.term(k, mem))
 	}
 	return nil

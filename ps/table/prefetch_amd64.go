@@ -1,0 +1,9 @@
+package table
+
+import "unsafe"
+
+// prefetch asks for the first lines cache lines at each of the first n
+// addresses, which need not be valid.
+//
+//go:noescape
+func prefetch(at *[group]unsafe.Pointer, n, lines int)
