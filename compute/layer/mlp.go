@@ -88,6 +88,9 @@ func (m *MLP) Forward(p [][]float32, y, x []float32, n int, train bool, stream u
 		x = out
 	}
 	last := len(m.hidden)
+	if last == len(m.linear) {
+		return // a Tower
+	}
 	q := p[last*m.perHidden:]
 	m.linear[last].Forward(y, x, q[0], q[1], n)
 }
@@ -99,7 +102,7 @@ func (m *MLP) Backward(p, dp [][]float32, dx, dy []float32, share float32) {
 	if !m.train {
 		panic("compute/layer: BUG: backward pass after an evaluation")
 	}
-	for i := len(m.hidden); i >= 0; i-- {
+	for i := len(m.linear) - 1; i >= 0; i-- {
 		q, dq, l := p[i*m.perHidden:], dp[i*m.perHidden:], &m.linear[i]
 		if i < len(m.hidden) {
 			m.backwardHidden(i, q, dq, dy, share)
