@@ -28,10 +28,15 @@ type moments struct {
 	directions sync.Pool
 }
 
-// stepFactors is what an update needs to know of its step.
+// stepFactors is what an update needs to know of its step. The order of the
+// fields up to t is known to the vector code.
 type stepFactors struct {
-	t uint64
 	kernel.Moments
+	rate        float32 // learning rate
+	floor       float32 // least weight norm
+	least, most float32 // bounds of the trust ratio; most is infinite when there is none
+	layerwise   uint32  // 1: the rate is times the trust ratio
+	t           uint64
 }
 
 // shortLayer is the longest layer whose direction is kept on the stack.
@@ -54,8 +59,12 @@ func (o *moments) Update(w, slots, g []float32, t uint64) {
 		return
 	}
 	f := o.factors(t)
+	if n > 1 && n <= shortLayer && kernel.SIMD() {
+		updateRow(&w[0], &slots[0], &slots[n], &g[0], n, f)
+		return
+	}
 	if n == 1 { // the linear weight of a row: most layers of some models
-		o.applyOne(f, w, slots[:1], slots[1:], g)
+		o.applyOne(f, &w[0], &slots[0], &slots[1], &g[0])
 		return
 	}
 	if n <= shortLayer {
@@ -81,15 +90,19 @@ func (o *moments) apply(f *stepFactors, w, m, v, g, u []float32) {
 	kernel.Axpy(-rate, u, w)
 }
 
-// applyOne is apply for one weight, whose square is the sum of squares.
-func (o *moments) applyOne(f *stepFactors, w, m, v, g []float32) {
-	var u [1]float32
-	f.Direction(u[:], w, m, v, g)
-	rate := o.c.LearningRate
-	if o.c.Name == LAMB {
-		rate *= o.trust(w[0]*w[0], u[0]*u[0])
+// applyOne is apply for one weight: the operations of package kernel without
+// its calls. The square of one number is the sum of squares.
+func (o *moments) applyOne(f *stepFactors, w, m, v, g *float32) {
+	grad := *g + float32(f.Coupled**w)
+	first := kernel.Canonical(float32(f.Beta1**m) + float32(f.Rest1*grad))
+	second := kernel.Canonical(float32(f.Beta2**v) + float32(f.Rest2*float32(grad*grad)))
+	u := kernel.Canonical(float32(first*f.Correct1)/(sqrt(float32(second*f.Correct2))+f.Epsilon) + float32(f.Decay**w))
+	rate := f.rate
+	if f.layerwise != 0 {
+		rate *= o.trust(float32(*w**w), float32(u*u))
 	}
-	kernel.Axpy(-rate, u[:], w)
+	*m, *v = first, second
+	*w = kernel.Canonical(*w + float32(-rate*u))
 }
 
 // trust returns the trust ratio of a layer from the squares of its norms.
@@ -120,7 +133,13 @@ func (o *moments) factors(t uint64) *stepFactors {
 	f.Correct1 = float32(1 / (1 - power(float64(o.c.Beta1), t)))
 	f.Correct2 = float32(1 / (1 - power(float64(o.c.Beta2), t)))
 	f.Epsilon = o.c.Epsilon
+	f.rate, f.floor = o.c.LearningRate, o.c.TrustFloor
+	f.least, f.most = o.c.TrustMin, float32(math.Inf(1))
+	if o.c.TrustMax > 0 {
+		f.most = o.c.TrustMax
+	}
 	if o.c.Name == LAMB {
+		f.layerwise = 1
 		f.Decay = o.c.WeightDecay
 	} else {
 		f.Coupled = o.c.WeightDecay

@@ -199,7 +199,7 @@ var everyOptimizer = []Config{
 
 func TestUpdateHasTheSameBitsOnEveryPath(t *testing.T) {
 	special := []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), 1e-45, 3e38, -3e38, 0, math.Float32frombits(0xffc12345)}
-	for _, c := range everyOptimizer {
+	for _, c := range append(everyOptimizer, Config{Name: LAMB}, Config{Name: LAMB, TrustMin: 2}, Config{Name: LAMB, TrustFloor: 3e38, TrustMax: 3e38}) {
 		for n := range 80 {
 			var want []float32
 			for _, path := range kernel.Paths() {
