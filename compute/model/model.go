@@ -78,7 +78,23 @@ func New(s Spec, fields int) (Model, error) {
 		return nil, fmt.Errorf("%w: hidden[0]: a %d x %d matrix has more than %d elements",
 			ErrSpec, s.Hidden[0], fields*s.EmbeddingDim, TensorSizeMax)
 	}
-	return d.build(s, fields), nil
+	if d.faults != nil {
+		if faults := d.faults(s, fields); len(faults) > 0 {
+			return nil, fmt.Errorf("%w: %s", ErrSpec, faults[0])
+		}
+	}
+	m := d.build(s, fields)
+	for _, p := range m.Params() {
+		if p.Size() > TensorSizeMax {
+			return nil, fmt.Errorf("%w: name: tensor %s of %s has more than %d elements; make its layer smaller", ErrSpec, p.Name, s.Name, TensorSizeMax)
+		}
+	}
+	for _, c := range m.Columns() {
+		if c.Width > ColumnWidthMax {
+			return nil, fmt.Errorf("%w: embedding_dim: column %s of %s is %d wide, at most %d are possible", ErrSpec, c.Name, s.Name, c.Width, ColumnWidthMax)
+		}
+	}
+	return m, nil
 }
 
 // Probabilities turns logits into probabilities; dst and logits may be the same.

@@ -7,13 +7,16 @@ Needs PyTorch (Debian: python3-torch; the file in the tree was made by 1.13.1):
 
 Everything is computed in float64 from float32 inputs, by modules and autograd
 of PyTorch, with the definitions of FuxiCTR: LR = sum of weights + bias, FM =
-LR + pairs, DeepFM = sum of weights + pairs + network.
+LR + pairs, DeepFM = sum of weights + pairs + network. The other models are in
+zoo.py.
 """
 
 import json
 
 import torch
 from torch import nn
+
+import zoo
 
 FIELDS, SAMPLES = 3, 5
 CASES = [
@@ -109,4 +112,5 @@ def case(spec):
 
 torch.manual_seed(20)
 cases = [json.dumps(case(spec)) for spec in CASES]
+cases += [json.dumps(c) for c in zoo.cases()]
 print("[\n" + ",\n".join(cases) + "\n]")

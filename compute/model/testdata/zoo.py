@@ -1,0 +1,125 @@
+"""The models beyond LR, FM and DeepFM for golden.py, as FuxiCTR defines them.
+
+Every model is a function of its tensors t (by fathom's names) and of its
+columns c: [SAMPLES, FIELDS, width] each. It takes what it needs from both, so
+that the definitions read as the formulas and share nothing with fathom's code.
+"""
+
+import torch
+import torch.nn.functional as F
+
+FIELDS, SAMPLES = 4, 6
+
+
+def draw(*shape):
+    """Random values that are exact in float32 and short in decimal."""
+    return (torch.randint(-96, 97, shape) / 128.0).double()
+
+
+class Tensors(dict):
+    """Tensors by name, drawn when first asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.training = False
+
+    def get(self, name, *shape):
+        if name not in self:
+            value = draw(*shape)
+            if name.endswith("running_var"):
+                value = value.abs() + 0.25
+            self[name] = value if "running" in name else value.requires_grad_()
+        return self[name]
+
+
+def mlp(t, name, x, hidden, batch_norm=False, out=1):
+    """Hidden layers and, unless out is 0, a last linear layer."""
+    for i, width in enumerate(hidden):
+        x = F.linear(x, t.get(f"{name}.{i}.weight", width, x.shape[1]), t.get(f"{name}.{i}.bias", width))
+        if batch_norm:
+            bn = f"{name}.{i}.bn."
+            # momentum 1: the running statistics become those of the batch.
+            x = F.batch_norm(
+                x, t.get(bn + "running_mean", width), t.get(bn + "running_var", width),
+                t.get(bn + "weight", width), t.get(bn + "bias", width), t.training, 1.0)
+        x = F.relu(x)
+    if out:
+        last = len(hidden)
+        x = F.linear(x, t.get(f"{name}.{last}.weight", out, x.shape[1]), t.get(f"{name}.{last}.bias", out))
+    return x
+
+
+def pairs():
+    return torch.triu_indices(FIELDS, FIELDS, offset=1)
+
+
+def network(t, s, x):
+    return mlp(t, "mlp", x, s["hidden"], s.get("batch_norm", False))
+
+
+def dnn(t, s, e):
+    return network(t, s, e.flatten(1))
+
+
+def wide_deep(t, s, linear, e):
+    return linear.sum(dim=1) + network(t, s, e.flatten(1))
+
+
+def fnn(t, s, linear, e):
+    bias = t.get("bias", 1).repeat(SAMPLES, 1)
+    return network(t, s, torch.cat([bias, torch.cat([linear, e], dim=2).flatten(1)], dim=1))
+
+
+def inner_products(e):
+    i, j = pairs()
+    return torch.bmm(e, e.transpose(1, 2))[:, i, j]
+
+
+def ipnn(t, s, e):
+    return network(t, s, torch.cat([e.flatten(1), inner_products(e)], dim=1))
+
+
+# Per case the model, its specification and the widths of its columns.
+CASES = [
+    (dnn, {"embedding_dim": 3, "hidden": [5, 4], "batch_norm": True}, [3]),
+    (wide_deep, {"embedding_dim": 2, "hidden": [5, 3]}, [1, 2]),
+    (fnn, {"embedding_dim": 2, "hidden": [5, 3]}, [1, 2]),
+    (ipnn, {"embedding_dim": 3, "hidden": [5, 3]}, [3]),
+]
+
+
+def numbers(tensor):
+    return [float(f"{v:.10g}") for v in tensor.detach().flatten().tolist()]
+
+
+def case(model, spec, widths):
+    spec = {"name": model.__name__, **spec}
+    t = Tensors()
+    columns = [draw(SAMPLES, FIELDS, w).requires_grad_() for w in widths]
+    labels = torch.randint(0, 2, (SAMPLES,)).double()
+    evaluated = numbers(model(t, spec, *columns))
+    given = {name: numbers(tensor) for name, tensor in t.items()}
+    t.training = True
+    logits = model(t, spec, *columns).squeeze(1)
+    loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    (loss / SAMPLES).backward()
+    return {
+        "spec": spec,
+        "fields": FIELDS,
+        "samples": SAMPLES,
+        "params": given,
+        "columns": [numbers(c) for c in columns],
+        "labels": numbers(labels),
+        "eval_logits": evaluated,
+        "logits": numbers(logits),
+        "loss_sum": numbers(loss)[0],
+        "param_grads": {
+            name: numbers(tensor if "running" in name else tensor.grad) for name, tensor in t.items()
+        },
+        "column_grads": [numbers(c.grad) for c in columns],
+    }
+
+
+def cases():
+    torch.manual_seed(5)
+    return [case(*c) for c in CASES]

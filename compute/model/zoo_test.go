@@ -1,0 +1,104 @@
+package model
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// zooSpecs covers the models beyond lr, fm and deepfm with every option.
+func zooSpecs() []Spec {
+	return []Spec{
+		{Name: "dnn", EmbeddingDim: 4, Hidden: []int{9, 5}},
+		{Name: "dnn", EmbeddingDim: 3, Hidden: []int{7}, BatchNorm: true, Dropout: 0.3},
+		{Name: "wide_deep", EmbeddingDim: 4, Hidden: []int{9, 5}, Dropout: 0.2},
+		{Name: "fnn", EmbeddingDim: 3, Hidden: []int{9, 5}},
+		{Name: "ipnn", EmbeddingDim: 3, Hidden: []int{9, 5}, BatchNorm: true},
+		{Name: "ipnn", EmbeddingDim: 17, Hidden: []int{6}, Dropout: 0.2},
+	}
+}
+
+// TestZooParameterCountsMatchBARS compares the numbers that the logs of the
+// published runs print.
+func TestZooParameterCountsMatchBARS(t *testing.T) {
+	const frappe, movieLens = 5389, 90239
+	deep := []int{400, 400, 400}
+	for _, c := range []struct {
+		spec               Spec
+		rows, fields, want int
+	}{
+		// The log of DNN counts the network twice: 781 892 = 417 891 + 364 001.
+		{Spec{Name: "dnn", BatchNorm: true}, frappe, 10, 417_891},
+		{Spec{Name: "wide_deep", BatchNorm: true, Hidden: deep}, frappe, 10, 423_280},
+		{Spec{Name: "ipnn"}, frappe, 10, 433_491},
+	} {
+		c.spec.EmbeddingDim = 10
+		m, err := New(c.spec.WithDefaults(), c.fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parameters(m, c.rows); got != c.want {
+			t.Errorf("%+v has %d parameters over %d rows, want %d", c.spec, got, c.rows, c.want)
+		}
+	}
+}
+
+// parameters counts the trained numbers of a model whose table has the given rows.
+func parameters(m Model, rows int) int {
+	count := 0
+	for _, p := range m.Params() {
+		if p.Kind == Weight {
+			count += p.Size()
+		}
+	}
+	for _, c := range m.Columns() {
+		count += rows * c.Width
+	}
+	return count
+}
+
+func TestOptionsAreRefusedWhereTheyMeanNothing(t *testing.T) {
+	yes := true
+	all := Spec{
+		Name: "dnn", EmbeddingDim: 4, Hidden: []int{4}, CrossLayers: 1, CrossStructure: Parallel, LowRank: 1, Experts: 1,
+		CINUnits: []int{1}, AttentionLayers: 1, AttentionDim: 1, Heads: 1, Residual: &yes, Scale: true, LayerNorm: true,
+		Wide: true, LinearType: FieldVector, Interaction: Dot, Hidden2: []int{1}, Dropout2: 0.5, BatchNorm2: true,
+		GateHidden: []int{1}, Context1: []int{0}, Context2: []int{1},
+	}
+	err := all.Validate()
+	if !errors.Is(err, ErrSpec) {
+		t.Fatalf("%v", err)
+	}
+	for _, name := range []string{
+		"cross_layers", "cross_structure", "low_rank", "experts", "cin_units", "attention_layers", "attention_dim",
+		"heads", "residual", "scale", "layer_norm", "wide", "linear_type", "interaction", "hidden2", "dropout2",
+		"batch_norm2", "gate_hidden", "context1", "context2",
+	} {
+		if want := ": " + name + ": model dnn does not have this option"; !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestZooValidateNamesEveryFault(t *testing.T) {
+	for _, c := range zooFaults() {
+		s := c.spec.WithDefaults()
+		_, err := New(s, 4)
+		if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v does not name %q", c.spec, err, c.want)
+		}
+	}
+}
+
+type zooFault struct {
+	spec Spec
+	want string
+}
+
+func zooFaults() []zooFault {
+	return []zooFault{
+		{Spec{Name: "ipnn", EmbeddingDim: -1}, "embedding_dim: -1"},
+		{Spec{Name: "dnn", Hidden: []int{0}}, "hidden[0]: 0"},
+		{Spec{Name: "wide_deep", Dropout: 2}, "dropout: 2"},
+	}
+}
