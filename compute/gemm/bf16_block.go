@@ -8,7 +8,7 @@ const (
 	bfM      = 14
 	bfN      = 32
 	bfHalf   = 16
-	bfKBlock = 512
+	bfKBlock = 640
 	bfPairs  = bfKBlock / 2
 	bfMBlock = 12 * bfM
 	bfNBlock = 32 * bfN
