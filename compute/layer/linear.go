@@ -1,13 +1,13 @@
 package layer
 
-import (
-	"github.com/fathom-train/fathom/compute/gemm"
-	"github.com/fathom-train/fathom/compute/kernel"
-)
+import "github.com/fathom-train/fathom/compute/kernel"
 
 // Linear is y = x W^T + b with W [Out, In] and b [Out], laid out as in PyTorch.
 type Linear struct {
 	In, Out int
+	// BF16 rounds the operands of the products (not the sums, and not the bias)
+	// to bfloat16; see gemm.GemmBF16. A layer with one output ignores it.
+	BF16 bool
 
 	x []float32 // [n, In], the caller's
 }
@@ -22,7 +22,7 @@ func (l *Linear) Forward(y, x, w, b []float32, n int) {
 	if n == 0 {
 		return
 	}
-	gemm.Gemm(false, true, n, l.Out, l.In, x, l.In, w, l.In, y, l.Out, false)
+	l.multiply(false, true, n, l.Out, l.In, x, l.In, w, l.In, y, l.Out)
 	kernel.AddBias(y, n, l.Out, b)
 }
 
@@ -37,10 +37,10 @@ func (l *Linear) Backward(dx, dw, db, dy, w []float32) {
 		clear(dw)
 		return
 	}
-	gemm.Gemm(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, false)
+	l.multiply(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In)
 	kernel.SumRows(db, dy)
 	if dx != nil {
 		check("input gradient of the linear layer", len(dx), n*l.In)
-		gemm.Gemm(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In, false)
+		l.multiply(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In)
 	}
 }
