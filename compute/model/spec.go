@@ -105,6 +105,7 @@ type definition struct {
 // definitions lists the models in the order Names reports them.
 var definitions = []definition{
 	lrDefinition, fmDefinition, dnnDefinition, wideDeepDefinition, deepFMDefinition, fnnDefinition, ipnnDefinition,
+	dcnDefinition, dcnV2Definition,
 }
 
 // Names returns the names of the models.
@@ -161,7 +162,11 @@ func (s Spec) Validate() error {
 	if d.hasNetwork(s) {
 		faults.widths("hidden", s.Hidden)
 	} else if len(s.Hidden) != 0 || s.BatchNorm || s.Dropout != 0 && d.options&dropout == 0 {
-		faults.add("hidden, dropout, batch_norm: model %s has no hidden layers; remove them", s.Name)
+		name := s.Name
+		if d.network {
+			name += " with cross_structure " + CrossNetOnly
+		}
+		faults.add("hidden, dropout, batch_norm: model %s has no hidden layers; remove them", name)
 	}
 	faults.probability("dropout", s.Dropout)
 	s.checkOptions(d, &faults)

@@ -15,6 +15,12 @@ func zooSpecs() []Spec {
 		{Name: "fnn", EmbeddingDim: 3, Hidden: []int{9, 5}},
 		{Name: "ipnn", EmbeddingDim: 3, Hidden: []int{9, 5}, BatchNorm: true},
 		{Name: "ipnn", EmbeddingDim: 17, Hidden: []int{6}, Dropout: 0.2},
+		{Name: "dcn", EmbeddingDim: 3, Hidden: []int{9, 5}, CrossLayers: 2},
+		{Name: "dcn", EmbeddingDim: 3, CrossStructure: CrossNetOnly},
+		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{9, 5}, BatchNorm: true, Dropout: 0.1},
+		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{9, 5}, CrossStructure: Stacked, CrossLayers: 1},
+		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{9, 5}, LowRank: 5},
+		{Name: "dcnv2", EmbeddingDim: 3, CrossStructure: CrossNetOnly, LowRank: 2, Experts: 3},
 	}
 }
 
@@ -31,6 +37,9 @@ func TestZooParameterCountsMatchBARS(t *testing.T) {
 		{Spec{Name: "dnn", BatchNorm: true}, frappe, 10, 417_891},
 		{Spec{Name: "wide_deep", BatchNorm: true, Hidden: deep}, frappe, 10, 423_280},
 		{Spec{Name: "ipnn"}, frappe, 10, 433_491},
+		{Spec{Name: "dcn", BatchNorm: true}, frappe, 10, 418_591},
+		{Spec{Name: "dcnv2", BatchNorm: true, CrossLayers: 4}, frappe, 10, 458_391},
+		{Spec{Name: "dcnv2", BatchNorm: true, CrossLayers: 5}, movieLens, 3, 1_243_071},
 	} {
 		c.spec.EmbeddingDim = 10
 		m, err := New(c.spec.WithDefaults(), c.fields)
@@ -100,5 +109,11 @@ func zooFaults() []zooFault {
 		{Spec{Name: "ipnn", EmbeddingDim: -1}, "embedding_dim: -1"},
 		{Spec{Name: "dnn", Hidden: []int{0}}, "hidden[0]: 0"},
 		{Spec{Name: "wide_deep", Dropout: 2}, "dropout: 2"},
+		{Spec{Name: "dcn", CrossLayers: -1}, "cross_layers: -1"},
+		{Spec{Name: "dcn", CrossStructure: Stacked}, "cross_structure: model dcn"},
+		{Spec{Name: "dcnv2", CrossStructure: "beside"}, `cross_structure: "beside" is none of parallel, stacked, crossnet_only`},
+		{Spec{Name: "dcnv2", CrossStructure: CrossNetOnly, Hidden: []int{4}}, "hidden, dropout, batch_norm"},
+		{Spec{Name: "dcnv2", Experts: 2}, "experts: only a mixture"},
+		{Spec{Name: "dcnv2", LowRank: LowRankMax + 1}, "low_rank: 4097"},
 	}
 }

@@ -79,12 +79,54 @@ def ipnn(t, s, e):
     return network(t, s, torch.cat([e.flatten(1), inner_products(e)], dim=1))
 
 
+def cross_out(t, s, e, crossed):
+    """The network's place: on top of the cross layers, beside them, nowhere."""
+    structure = s.get("cross_structure", "parallel")
+    if structure == "stacked":
+        return network(t, s, crossed)
+    if structure == "parallel":
+        deep = mlp(t, "mlp", e.flatten(1), s["hidden"], s.get("batch_norm", False), out=0)
+        crossed = torch.cat([crossed, deep], dim=1)
+    return F.linear(crossed, t.get("fc.weight", 1, crossed.shape[1]), t.get("fc.bias", 1))
+
+
+def dcn(t, s, e):
+    x0 = x = e.flatten(1)
+    width = x0.shape[1]
+    for i in range(s["cross_layers"]):
+        x = x0 * (x @ t.get(f"cross.{i}.weight", 1, width).T) + t.get(f"cross.{i}.bias", width) + x
+    return cross_out(t, s, e, x)
+
+
+def dcnv2(t, s, e):
+    x0 = x = e.flatten(1)
+    width = x0.shape[1]
+    for i in range(s["cross_layers"]):
+        name = f"cross.{i}."
+        if "low_rank" in s:
+            experts, rank = s["experts"], s["low_rank"]
+            gate = (x @ t.get("cross.gate", experts, width).T).softmax(dim=1)
+            u, v = t.get(name + "u", experts, width, rank), t.get(name + "v", experts, width, rank)
+            low = torch.tanh(torch.einsum("nw,ewr->ner", x, v))
+            mid = torch.tanh(torch.einsum("ner,esr->nes", low, t.get(name + "c", experts, rank, rank)))
+            each = torch.einsum("ner,ewr->new", mid, u) + t.get(name + "bias", width)
+            x = x0 * (gate.unsqueeze(2) * each).sum(dim=1) + x
+        else:
+            x = x0 * F.linear(x, t.get(name + "weight", width, width), t.get(name + "bias", width)) + x
+    return cross_out(t, s, e, x)
+
+
 # Per case the model, its specification and the widths of its columns.
 CASES = [
     (dnn, {"embedding_dim": 3, "hidden": [5, 4], "batch_norm": True}, [3]),
     (wide_deep, {"embedding_dim": 2, "hidden": [5, 3]}, [1, 2]),
     (fnn, {"embedding_dim": 2, "hidden": [5, 3]}, [1, 2]),
     (ipnn, {"embedding_dim": 3, "hidden": [5, 3]}, [3]),
+    (dcn, {"embedding_dim": 2, "hidden": [5, 3], "cross_layers": 2, "cross_structure": "parallel"}, [2]),
+    (dcn, {"embedding_dim": 3, "cross_layers": 3, "cross_structure": "crossnet_only"}, [3]),
+    (dcnv2, {"embedding_dim": 2, "hidden": [5, 3], "batch_norm": True, "cross_layers": 2, "cross_structure": "parallel"}, [2]),
+    (dcnv2, {"embedding_dim": 2, "hidden": [5, 3], "cross_layers": 2, "cross_structure": "stacked"}, [2]),
+    (dcnv2, {"embedding_dim": 2, "cross_layers": 2, "cross_structure": "crossnet_only", "low_rank": 3, "experts": 2}, [2]),
 ]
 
 
