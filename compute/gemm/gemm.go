@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/fathom-train/fathom/compute/kernel"
 )
 
 // The tile of the micro-kernel, and the blocks that keep its operands in the
@@ -25,7 +27,7 @@ import (
 const (
 	tileM  = 6
 	tileN  = 16
-	kBlock = 256
+	kBlock = 416
 	mBlock = 20 * tileM
 	nBlock = 64 * tileN
 	// rowN is the width of the strips of a product that is a single row.
@@ -71,11 +73,49 @@ func view(name string, trans bool, rows, cols int, data []float32, ld int) opera
 	return operand{data, ld, 1}
 }
 
+// Epilogue is what is done to C when its products are complete, while they are
+// in the cache: bias [n], unless nil, is added to every row, and with ReLU what
+// is not positive becomes 0 (a NaN stays). The bits are those of separate calls.
+type Epilogue struct {
+	Bias []float32
+	ReLU bool
+}
+
+// apply finishes columns j to j+cols of C, which c begins with.
+func (e Epilogue) apply(c []float32, rows, cols, ldc, j int) {
+	if e.Bias == nil && !e.ReLU {
+		return
+	}
+	for i := range rows {
+		row := c[i*ldc : i*ldc+cols]
+		switch {
+		case e.Bias == nil:
+			kernel.ReLU(row, row)
+		case e.ReLU:
+			kernel.AddReLU(row, e.Bias[j:j+cols])
+		default:
+			kernel.Add(row, e.Bias[j:j+cols])
+		}
+	}
+}
+
+// GemmWith is Gemm without accumulation and with an epilogue.
+func GemmWith(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, e Epilogue) {
+	if e.Bias != nil && len(e.Bias) != n {
+		panic(fmt.Sprintf("gemm: BUG: bias of %d for %d columns", len(e.Bias), n))
+	}
+	run(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, false, e)
+}
+
 // Gemm computes C = op(A) op(B), or C += op(A) op(B) with accumulate, where
 // op(A) is [m, k], op(B) is [k, n] and C is [m, n], all row-major with strides
 // lda, ldb and ldc; op transposes the stored matrix when transA or transB is
 // set. It panics when a slice is too short. C must not overlap A or B.
 func Gemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, accumulate bool) {
+	run(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, accumulate, Epilogue{})
+}
+
+func run(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, accumulate bool, e Epilogue) {
 	av, bv := view("A", transA, m, k, a, lda), view("B", transB, k, n, b, ldb)
 	view("C", false, m, n, c, ldc)
 	if m == 0 || n == 0 {
@@ -87,19 +127,20 @@ func Gemm(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, l
 				clear(c[i*ldc : i*ldc+n])
 			}
 		}
+		e.apply(c, m, n, ldc, 0)
 		return
 	}
 	parts := int(threads.Load())
 	if parts <= 1 || m*n*k < parallelWork {
-		multiply(m, n, k, av, bv, c, ldc, accumulate)
+		multiply(m, n, k, av, bv, c, ldc, accumulate, e, 0)
 		return
 	}
-	parallel(parts, m, n, k, av, bv, c, ldc, accumulate)
+	parallel(parts, m, n, k, av, bv, c, ldc, accumulate, e)
 }
 
 // parallel gives every goroutine a range of rows of C, or of columns when C is
 // wider than high.
-func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate bool) {
+func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue) {
 	var wg sync.WaitGroup
 	size, tile := m, tileM
 	if n > m {
@@ -111,9 +152,9 @@ func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate
 		hi := min(lo+step, size)
 		wg.Go(func() {
 			if n > m {
-				multiply(m, hi-lo, k, a, b.from(0, lo), c[lo:], ldc, accumulate)
+				multiply(m, hi-lo, k, a, b.from(0, lo), c[lo:], ldc, accumulate, e, lo)
 			} else {
-				multiply(hi-lo, n, k, a.from(lo, 0), b, c[lo*ldc:], ldc, accumulate)
+				multiply(hi-lo, n, k, a.from(lo, 0), b, c[lo*ldc:], ldc, accumulate, e, 0)
 			}
 		})
 	}
@@ -133,32 +174,45 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// multiply is Gemm on one goroutine.
-func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool) {
+// multiply is run on one goroutine; the first column of c is column j0 of C.
+func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue, j0 int) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	switch {
 	case m == 1:
 		multiplyRow(s, n, k, a, b, c, 1, accumulate)
+		e.apply(c, m, n, ldc, j0)
 		return
 	case n == 1:
 		// The transposed product; a*b and b*a have the same bits.
 		multiplyRow(s, m, k, b.transposed(), a.transposed(), c, ldc, accumulate)
+		e.apply(c, m, n, ldc, j0)
 		return
 	}
+	step := evenly(k, kBlock)
 	for j := 0; j < n; j += nBlock {
 		nb := min(nBlock, n-j)
-		for p := 0; p < k; p += kBlock {
-			kb := min(kBlock, k-p)
+		for p := 0; p < k; p += step {
+			kb := min(step, k-p)
 			pack(s.b[:], b.from(p, j).transposed(), nb, kb, tileN)
 			load := accumulate || p > 0
 			for i := 0; i < m; i += mBlock {
 				mb := min(mBlock, m-i)
 				pack(s.a[:], a.from(i, p), mb, kb, tileM)
 				block(s, mb, nb, kb, c[i*ldc+j:], ldc, load)
+				if p+kb == k {
+					e.apply(c[i*ldc+j:], mb, nb, ldc, j0+j)
+				}
 			}
 		}
 	}
+}
+
+// evenly returns the length of the pieces, at most most, that n is cut into: as
+// few as possible, and about equal.
+func evenly(n, most int) int {
+	pieces := (n + most - 1) / most
+	return (n + pieces - 1) / pieces
 }
 
 // block multiplies the packed blocks tile by tile.

@@ -31,28 +31,23 @@ func pack(dst []float32, x operand, rows, k, width int) {
 // columnChunk is how many columns packColumns takes at a time. The source is
 // then read in long runs, which the processor's prefetching likes, and still
 // one strip after the other.
-const columnChunk = 8
+const columnChunk = 16
 
 // packColumns packs full strips of rows altogether, whose columns lie in one
-// piece, stride apart. The constant sizes make every copy a few moves.
+// piece, stride apart.
 func packColumns(dst, src []float32, stride, rows, k, width int) {
+	vector := kernel.SIMD() && (width == tileM || width == tileN)
 	for p0 := 0; p0 < k; p0 += columnChunk {
 		p1 := min(p0+columnChunk, k)
+		if vector && rows > 0 {
+			_, _ = dst[(rows/width-1)*width*k+p1*width-1], src[(p1-1)*stride+rows-1]
+			packStripsVector(&dst[p0*width], width*k, &src[p0*stride], stride, rows/width, p1-p0, width == tileN)
+			continue
+		}
 		for i := 0; i < rows; i += width {
 			to, from := dst[i*k+p0*width:], src[p0*stride+i:]
-			switch width {
-			case tileM:
-				for p := range p1 - p0 {
-					*(*[tileM]float32)(to[p*tileM:]) = *(*[tileM]float32)(from[p*stride:])
-				}
-			case tileN:
-				for p := range p1 - p0 {
-					*(*[tileN]float32)(to[p*tileN:]) = *(*[tileN]float32)(from[p*stride:])
-				}
-			default:
-				for p := range p1 - p0 {
-					copy(to[p*width:p*width+width], from[p*stride:])
-				}
+			for p := range p1 - p0 {
+				copy(to[p*width:p*width+width], from[p*stride:])
 			}
 		}
 	}

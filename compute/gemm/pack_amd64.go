@@ -7,3 +7,10 @@ package gemm
 //
 //go:noescape
 func transposeVector(dst *float32, width int, src *float32, stride, rows, k int)
+
+// packStripsVector copies columns columns of strips strips, tileN (wide) or
+// tileM elements each: column p of strip s from src[p*stride+s*width:] to
+// dst[s*step+p*width:].
+//
+//go:noescape
+func packStripsVector(dst *float32, step int, src *float32, stride, strips, columns int, wide bool)

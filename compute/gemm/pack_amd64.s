@@ -66,3 +66,56 @@ four:
 	JNZ         four
 	VZEROUPPER
 	RET
+
+// func packStripsVector(dst *float32, step int, src *float32, stride, strips, columns int, wide bool)
+TEXT ·packStripsVector(SB), NOSPLIT, $0-49
+	MOVQ    dst+0(FP), DI
+	MOVQ    step+8(FP), R8
+	MOVQ    src+16(FP), SI
+	MOVQ    stride+24(FP), DX
+	MOVQ    strips+32(FP), CX
+	MOVQ    columns+40(FP), R9
+	MOVBLZX wide+48(FP), AX
+	SHLQ    $2, R8
+	SHLQ    $2, DX
+	TESTL   AX, AX
+	JZ      narrow
+
+wide:
+	MOVQ DI, R10
+	MOVQ SI, R11
+	MOVQ R9, BX
+widecolumn:
+	VMOVUPS (R11), Y0
+	VMOVUPS 32(R11), Y1
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y1, 32(R10)
+	ADDQ    DX, R11
+	ADDQ    $64, R10
+	DECQ    BX
+	JNZ     widecolumn
+	ADDQ    R8, DI
+	ADDQ    $64, SI
+	DECQ    CX
+	JNZ     wide
+	VZEROUPPER
+	RET
+
+narrow:
+	MOVQ DI, R10
+	MOVQ SI, R11
+	MOVQ R9, BX
+narrowcolumn:
+	VMOVUPS (R11), X0
+	MOVQ    16(R11), AX
+	VMOVUPS X0, (R10)
+	MOVQ    AX, 16(R10)
+	ADDQ    DX, R11
+	ADDQ    $24, R10
+	DECQ    BX
+	JNZ     narrowcolumn
+	ADDQ    R8, DI
+	ADDQ    $24, SI
+	DECQ    CX
+	JNZ     narrow
+	RET

@@ -11,3 +11,7 @@ func tileVector(k int, a, b, c *float32, ldc int, load bool) { panic(noVector) }
 func rowVector(k int, x, b *float32, stride int, c *float32, load bool) { panic(noVector) }
 
 func transposeVector(dst *float32, width int, src *float32, stride, rows, k int) { panic(noVector) }
+
+func packStripsVector(dst *float32, step int, src *float32, stride, strips, columns int, wide bool) {
+	panic(noVector)
+}
