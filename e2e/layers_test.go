@@ -65,7 +65,10 @@ var layers = map[string][]string{
 	"deploy/plan":  {"coordinator/job"},
 	"deploy/local": {"deploy/plan"},
 
-	"cmd/fathom": {"compute/kernel", "proto", "ps", "worker", "worker/dataset",
+	// The lower layers are for fathom bench, which measures each by itself.
+	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
+		"ps/wire", "ps/table", "ps/fsm", "ps/client", "worker/trainer",
+		"proto", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto"},
 }
@@ -87,7 +90,7 @@ var owners = map[string][]string{
 	"github.com/zeebo/xxh3":               {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                  {"coordinator/job"},
 	"golang.org/x/sync":                   {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "cmd/fathom"},
-	"golang.org/x/sys":                    {"compute/kernel", "ps", "ps/table", "ps/replica", "deploy/local", "cmd/fathom"},
+	"golang.org/x/sys":                    {"compute/kernel", "compute/gemm", "ps", "ps/table", "ps/replica", "deploy/local", "cmd/fathom"},
 }
 
 // testModules are for tests only, of every package.
