@@ -111,3 +111,140 @@ func checkIndex(index []int32, n, stride, width int) {
 		mismatch("rows", n, int(top)*stride+width)
 	}
 }
+
+// AddReLU sets dst[i] to dst[i]+x[i] where that is positive, else to 0, with a
+// NaN staying one: the bias and the activation of a layer in one pass.
+func AddReLU(dst, x []float32) {
+	check("AddReLU", len(dst), len(x))
+	n := 0
+	if SIMD() && len(x) >= vector {
+		n = len(x) &^ (vector - 1)
+		addReLUVector(&dst[0], &x[0], n)
+	}
+	for ; n < len(x); n++ {
+		v := dst[n] + x[n]
+		if v <= 0 {
+			v = 0
+		}
+		dst[n] = Canonical(v)
+	}
+}
+
+// ActivationGrad sets dx[i] to dy[i]*scale where y[i] is positive, to 0
+// elsewhere: the gradient of ReLU and of a dropout that multiplies by scale,
+// both of which y[i] has gone through.
+func ActivationGrad(dx, dy, y []float32, scale float32) {
+	check("ActivationGrad", len(dx), len(dy))
+	check("ActivationGrad", len(dx), len(y))
+	n := 0
+	if SIMD() && len(y) >= vector {
+		n = len(y) &^ (vector - 1)
+		activationGradVector(&dx[0], &dy[0], &y[0], scale, n)
+	}
+	for ; n < len(y); n++ {
+		g := float32(0)
+		if y[n] > 0 {
+			g = dy[n] * scale
+		}
+		dx[n] = Canonical(g)
+	}
+}
+
+// rowsOf returns n where x is [n, m], and how many columns of it the vector
+// code takes; the rest goes through the portable loops.
+func rowsOf(name string, x []float32, m int) (n, columns int) {
+	if m == 0 {
+		check(name, len(x), 0)
+		return 0, 0
+	}
+	n = len(x) / m
+	check(name, len(x), n*m)
+	if SIMD() && n > 0 {
+		columns = m &^ (vector - 1)
+	}
+	return n, columns
+}
+
+// SumSquaresRows adds (x-mean)^2 of the rows of x [n, len(sum)] to sum, in
+// ascending order.
+func SumSquaresRows(sum, x, mean []float32) {
+	m := len(sum)
+	n, done := rowsOf("SumSquaresRows", x, m)
+	check("SumSquaresRows", len(mean), m)
+	if done > 0 {
+		sumSquaresRowsVector(&sum[0], &x[0], n, m, done, &mean[0])
+	}
+	for j := done; j < m; j++ {
+		total := sum[j]
+		for at := j; at < len(x); at += m {
+			d := x[at] - mean[j]
+			total += float32(d * d)
+		}
+		sum[j] = Canonical(total)
+	}
+}
+
+// Norm has one value per column for a normalisation of rows.
+type Norm struct {
+	Mean, Inverse, Gamma, Beta []float32
+}
+
+// Normalize sets every row of y [n, m] to (x-mean)*inverse*gamma + beta, and
+// with relu what is not positive of that to 0, except for NaN.
+func (c *Norm) Normalize(y, x []float32, relu bool) {
+	m := len(c.Mean)
+	n, done := rowsOf("Normalize", x, m)
+	check("Normalize", len(y), len(x))
+	check("Normalize", m+m+m, len(c.Inverse)+len(c.Gamma)+len(c.Beta))
+	if done > 0 {
+		normalizeVector(&y[0], &x[0], n, m, done, &c.Mean[0], &c.Inverse[0], &c.Gamma[0], &c.Beta[0], relu)
+	}
+	for at := 0; done < m && at < len(x); at += m {
+		for j := done; j < m; j++ {
+			v := float32(float32((x[at+j]-c.Mean[j])*c.Inverse[j])*c.Gamma[j]) + c.Beta[j]
+			if relu && v <= 0 {
+				v = 0
+			}
+			y[at+j] = Canonical(v)
+		}
+	}
+}
+
+// GradSums adds the rows of dy [n, m] to dbeta and those of dy*xhat to dgamma,
+// in ascending order, where xhat is (x-mean)*inverse.
+func (c *Norm) GradSums(dgamma, dbeta, dy, x []float32) {
+	m := len(c.Mean)
+	n, done := rowsOf("GradSums", x, m)
+	check("GradSums", len(dy), len(x))
+	check("GradSums", m+m+m, len(c.Inverse)+len(dgamma)+len(dbeta))
+	if done > 0 {
+		gradSumsVector(&dgamma[0], &dbeta[0], &dy[0], &x[0], n, m, done, &c.Mean[0], &c.Inverse[0])
+	}
+	for j := done; j < m; j++ {
+		gamma, beta := dgamma[j], dbeta[j]
+		for at := j; at < len(x); at += m {
+			beta += dy[at]
+			gamma += float32(dy[at] * float32((x[at]-c.Mean[j])*c.Inverse[j]))
+		}
+		dgamma[j], dbeta[j] = Canonical(gamma), Canonical(beta)
+	}
+}
+
+// InputGrad sets every row of dx [n, m] to (xhat*slope + shift + dy)*scale,
+// where xhat is (x-mean)*inverse.
+func (c *Norm) InputGrad(dx, dy, x, slope, shift, scale []float32) {
+	m := len(c.Mean)
+	n, done := rowsOf("InputGrad", x, m)
+	check("InputGrad", len(dy), len(x))
+	check("InputGrad", len(dx), len(x))
+	check("InputGrad", 4*m, len(c.Inverse)+len(slope)+len(shift)+len(scale))
+	if done > 0 {
+		inputGradVector(&dx[0], &dy[0], &x[0], n, m, done, &c.Mean[0], &c.Inverse[0], &slope[0], &shift[0], &scale[0])
+	}
+	for at := 0; done < m && at < len(x); at += m {
+		for j := done; j < m; j++ {
+			normal := float32((x[at+j] - c.Mean[j]) * c.Inverse[j])
+			dx[at+j] = Canonical((float32(normal*slope[j]) + shift[j] + dy[at+j]) * scale[j])
+		}
+	}
+}

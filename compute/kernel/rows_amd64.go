@@ -18,3 +18,34 @@ func gatherVector(out *float32, width int, rows *float32, stride int, index *int
 
 //go:noescape
 func scatterVector(rows *float32, stride int, x *float32, width int, index *int32, n int)
+
+//go:noescape
+func addReLUVector(dst, x *float32, n int)
+
+//go:noescape
+func activationGradVector(dx, dy, y *float32, scale float32, n int)
+
+// The following take n rows of m elements, of which they do the first columns,
+// a multiple of vector.
+//
+//go:noescape
+func sumSquaresRowsVector(sum, x *float32, n, m, columns int, mean *float32)
+
+//go:noescape
+func normalizeVector(y, x *float32, n, m, columns int, mean, inverse, gamma, beta *float32, relu bool)
+
+//go:noescape
+func gradSumsVector(dgamma, dbeta, dy, x *float32, n, m, columns int, mean, inverse *float32)
+
+//go:noescape
+func inputGradVector(dx, dy, x *float32, n, m, columns int, mean, inverse, slope, shift, scale *float32)
+
+// wordsVector takes a positive multiple of 4.
+//
+//go:noescape
+func wordsVector(dst *uint64, stream, first uint64, n int)
+
+// dropVector decides about element i by 16 bits at word skip+i of 16 bits.
+//
+//go:noescape
+func dropVector(y, x *float32, words *uint64, skip, n int, threshold uint32, keep float32)

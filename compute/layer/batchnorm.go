@@ -20,65 +20,58 @@ type BatchNorm struct {
 	Width int
 
 	n        int
-	xhat     []float32 // [n, Width], the normalised input
-	mean     []float32 // [Width], of the lane
-	variance []float32 // [Width], of the lane, biased
-	inverse  []float32 // [Width], 1/sqrt(variance+epsilon)
-	row      []float32 // [Width], scratch, as are the next three
-	scale    []float32 // gamma/sqrt(variance+epsilon)
-	shift    []float32 // -mean(dy)
-	slope    []float32 // -mean(dy*xhat)
+	x        []float32   // [n, Width], the caller's
+	norm     kernel.Norm // of the last Forward or Infer
+	mean     []float32   // [Width], of the lane
+	variance []float32   // [Width], of the lane, biased
+	inverse  []float32   // [Width], 1/sqrt(variance+epsilon)
+	scale    []float32   // [Width], gamma/sqrt(variance+epsilon)
+	shift    []float32   // [Width], -mean(dy)
+	slope    []float32   // [Width], -mean(dy*xhat)
 }
 
 // Forward computes y [n, Width] from x [n, Width] with the lane's statistics.
-// y and x may be the same.
+// x must stay unchanged until Backward is done.
 func (b *BatchNorm) Forward(y, x, gamma, beta []float32, n int) {
-	b.prepare(y, x, gamma, beta, n)
-	b.n = n
-	b.xhat = grow(b.xhat, n*b.Width)
+	check("output of the normalisation", len(y), n*b.Width)
+	b.observe(x, gamma, beta, n)
+	b.norm.Normalize(y, x, false)
+}
+
+// observe computes the lane's statistics, with which b.norm then normalises.
+func (b *BatchNorm) observe(x, gamma, beta []float32, n int) {
+	b.prepare(x, gamma, beta, n)
+	b.n, b.x = n, x
 	clear(b.mean)
 	clear(b.variance)
 	// The two passes cost one more read of x than sum and sum of squares would,
 	// and do not cancel when the mean is large against the deviation.
-	kernel.SumRows(b.mean, x)
 	if n > 0 {
+		kernel.SumRows(b.mean, x)
 		divide(b.mean, float32(n))
-	}
-	for at := 0; at < n*b.Width; at += b.Width {
-		centred := b.xhat[at : at+b.Width]
-		copy(centred, x[at:at+b.Width])
-		kernel.Axpy(-1, b.mean, centred)
-		kernel.Mul(b.row, centred, centred)
-		kernel.Add(b.variance, b.row)
-	}
-	if n > 0 {
+		kernel.SumSquaresRows(b.variance, x, b.mean)
 		divide(b.variance, float32(n))
 	}
 	b.invert(b.variance)
-	for at := 0; at < n*b.Width; at += b.Width {
-		normal, out := b.xhat[at:at+b.Width], y[at:at+b.Width]
-		kernel.Mul(normal, normal, b.inverse)
-		kernel.Mul(out, normal, gamma)
-		kernel.Add(out, beta)
-	}
+	b.norm = kernel.Norm{Mean: b.mean, Inverse: b.inverse, Gamma: gamma, Beta: beta}
 }
 
 // Infer computes y [n, Width] from x [n, Width] with the running statistics.
 // y and x may be the same.
 func (b *BatchNorm) Infer(y, x, gamma, beta, runningMean, runningVar []float32, n int) {
-	b.prepare(y, x, gamma, beta, n)
+	check("output of the normalisation", len(y), n*b.Width)
+	b.known(x, gamma, beta, runningMean, runningVar, n)
+	b.norm.Normalize(y, x, false)
+}
+
+// known makes b.norm normalise with the running statistics.
+func (b *BatchNorm) known(x, gamma, beta, runningMean, runningVar []float32, n int) {
+	b.prepare(x, gamma, beta, n)
 	check("running mean", len(runningMean), b.Width)
 	check("running variance", len(runningVar), b.Width)
 	b.n = -1 // no Backward
 	b.invert(runningVar)
-	for at := 0; at < n*b.Width; at += b.Width {
-		out := y[at : at+b.Width]
-		copy(b.row, x[at:at+b.Width])
-		kernel.Axpy(-1, runningMean, b.row)
-		kernel.Mul(b.row, b.row, b.inverse)
-		kernel.Mul(out, b.row, gamma)
-		kernel.Add(out, beta)
-	}
+	b.norm = kernel.Norm{Mean: runningMean, Inverse: b.inverse, Gamma: gamma, Beta: beta}
 }
 
 // Backward overwrites dx [n, Width], dgamma and dbeta [Width], given dy
@@ -88,29 +81,33 @@ func (b *BatchNorm) Infer(y, x, gamma, beta, runningMean, runningVar []float32, 
 func (b *BatchNorm) Backward(dx, dgamma, dbeta, dy, gamma []float32) {
 	check("gradient of the normalisation", len(dy), b.n*b.Width)
 	check("input gradient of the normalisation", len(dx), b.n*b.Width)
+	b.clearSums(dgamma, dbeta)
+	b.norm.GradSums(dgamma, dbeta, dy, b.x)
+	b.closeSums(dgamma, dbeta, gamma)
+	b.inputGrad(dx, dy, 0)
+}
+
+// clearSums begins a backward pass: norm.GradSums follows, for all rows.
+func (b *BatchNorm) clearSums(dgamma, dbeta []float32) {
 	check("gamma gradient", len(dgamma), b.Width)
 	check("beta gradient", len(dbeta), b.Width)
 	clear(dgamma)
 	clear(dbeta)
-	kernel.SumRows(dbeta, dy)
-	for at := 0; at < len(dy); at += b.Width {
-		kernel.Mul(b.row, dy[at:at+b.Width], b.xhat[at:at+b.Width])
-		kernel.Add(dgamma, b.row)
-	}
-	if b.n == 0 {
-		return
-	}
+}
+
+// closeSums turns the complete sums into what inputGrad needs.
+func (b *BatchNorm) closeSums(dgamma, dbeta, gamma []float32) {
 	kernel.Mul(b.scale, gamma, b.inverse)
+	n := float32(max(1, b.n))
 	for j := range b.shift {
-		b.shift[j] = -dbeta[j] / float32(b.n)
-		b.slope[j] = -dgamma[j] / float32(b.n)
+		b.shift[j] = -dbeta[j] / n
+		b.slope[j] = -dgamma[j] / n
 	}
-	for at := 0; at < len(dy); at += b.Width {
-		kernel.Mul(b.row, b.xhat[at:at+b.Width], b.slope)
-		kernel.Add(b.row, b.shift)
-		kernel.Add(b.row, dy[at:at+b.Width])
-		kernel.Mul(dx[at:at+b.Width], b.row, b.scale)
-	}
+}
+
+// inputGrad computes dx of the rows that begin with element first.
+func (b *BatchNorm) inputGrad(dx, dy []float32, first int) {
+	b.norm.InputGrad(dx, dy, b.x[first:first+len(dy)], b.slope, b.shift, b.scale)
 }
 
 // Running overwrites mean and variance [Width] with share times the lane's mean
@@ -129,15 +126,14 @@ func (b *BatchNorm) Running(mean, variance []float32, share float32) {
 }
 
 // prepare checks the shapes of a forward pass and makes the scratch rows.
-func (b *BatchNorm) prepare(y, x, gamma, beta []float32, n int) {
-	check("output of the normalisation", len(y), n*b.Width)
+func (b *BatchNorm) prepare(x, gamma, beta []float32, n int) {
 	check("input of the normalisation", len(x), n*b.Width)
 	check("gamma", len(gamma), b.Width)
 	check("beta", len(beta), b.Width)
-	if b.row != nil {
+	if b.mean != nil {
 		return
 	}
-	for _, row := range []*[]float32{&b.mean, &b.variance, &b.inverse, &b.row, &b.scale, &b.shift, &b.slope} {
+	for _, row := range []*[]float32{&b.mean, &b.variance, &b.inverse, &b.scale, &b.shift, &b.slope} {
 		*row = make([]float32, b.Width)
 	}
 }

@@ -56,7 +56,7 @@ func TestBatchNormMatchesReference(t *testing.T) {
 		}
 		x64, gamma64, beta64 := wide(x), wide(gamma), wide(beta)
 		y, dgamma, dbeta := slices.Clone(x), values(9, width), values(9, width)
-		b.Forward(y, y, gamma, beta, n)
+		b.Forward(y, x, gamma, beta, n)
 		near(t, "y", y, normReference(x64, gamma64, beta64, n, width))
 		g := slices.Clone(dy)
 		b.Backward(g, dgamma, dbeta, g, gamma)
@@ -95,8 +95,8 @@ func TestBatchNormInferUsesRunningStatistics(t *testing.T) {
 func TestBatchNormOfFewSamplesStaysFinite(t *testing.T) {
 	gamma, beta := []float32{2, 3}, []float32{5, 7}
 	b := BatchNorm{Width: 2}
-	y, dgamma, dbeta := []float32{100, -100}, values(9, 2), values(9, 2)
-	b.Forward(y, y, gamma, beta, 1)
+	x, y, dgamma, dbeta := []float32{100, -100}, make([]float32, 2), values(9, 2), values(9, 2)
+	b.Forward(y, x, gamma, beta, 1)
 	equalBits(t, "y of one sample", y, beta)
 	dx := []float32{1, -1}
 	b.Backward(dx, dgamma, dbeta, dx, gamma)
@@ -267,7 +267,8 @@ func TestLayersGiveTheSameBitsOnEveryPath(t *testing.T) {
 		dgamma, dbeta, mean, variance := make([]float32, out), make([]float32, out), make([]float32, out), make([]float32, out)
 		z, dz := make([]float32, n), make([]float32, n)
 		l.Forward(y, x, w, b, n)
-		norm.Forward(y, y, b, b, n)
+		before := slices.Clone(y)
+		norm.Forward(y, before, b, b, n)
 		ReLU{}.Forward(y, y)
 		drop.Forward(y, y, 5)
 		pairs.Forward(z, y)

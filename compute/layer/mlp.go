@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/random"
 )
 
@@ -18,6 +19,7 @@ type MLP struct {
 
 	n         int
 	train     bool
+	normed    [][]float32 // [n, Out] per hidden layer with BatchNorm: what it normalises
 	hidden    [][]float32 // [n, Out] per hidden layer: its output after dropout
 	gradient  [][]float32 // [n, Out] per hidden layer
 	perHidden int         // tensors of one hidden layer
@@ -37,6 +39,7 @@ func NewMLP(in int, hidden []int, dropout float32, batchNorm bool) *MLP {
 		width = out
 	}
 	m.linear = append(m.linear, Linear{In: width, Out: 1})
+	m.normed = make([][]float32, len(hidden))
 	m.hidden = make([][]float32, len(hidden))
 	m.gradient = make([][]float32, len(hidden))
 	return m
@@ -71,21 +74,10 @@ func (m *MLP) Params(prefix string) []Param {
 func (m *MLP) Forward(p [][]float32, y, x []float32, n int, train bool, stream uint64) {
 	m.n, m.train = n, train
 	for i := range m.hidden {
-		q, l := p[i*m.perHidden:], &m.linear[i]
-		out := grow(m.hidden[i], n*l.Out)
-		m.hidden[i] = out
-		l.Forward(out, x, q[0], q[1], n)
-		switch {
-		case m.batchNorm && train:
-			m.norm[i].Forward(out, out, q[2], q[3], n)
-		case m.batchNorm:
-			m.norm[i].Infer(out, out, q[2], q[3], q[4], q[5], n)
-		}
-		ReLU{}.Forward(out, out)
-		if train && m.dropout[i].Rate > 0 {
-			m.dropout[i].Forward(out, out, random.Stream(stream, random.Dropout, uint64(i), 0, 0))
-		}
-		x = out
+		m.hidden[i] = grow(m.hidden[i], n*m.linear[i].Out)
+		m.dropout[i].stream = random.Stream(stream, random.Dropout, uint64(i), 0, 0)
+		m.forwardHidden(i, p[i*m.perHidden:], x)
+		x = m.hidden[i]
 	}
 	last := len(m.hidden)
 	if last == len(m.linear) {
@@ -93,6 +85,46 @@ func (m *MLP) Forward(p [][]float32, y, x []float32, n int, train bool, stream u
 	}
 	q := p[last*m.perHidden:]
 	m.linear[last].Forward(y, x, q[0], q[1], n)
+}
+
+// chunk is how many elements the passes over a layer's values take at a time,
+// in whole rows: all that is to be done to them is done while they are in the
+// nearest cache.
+const chunk = 4096
+
+// rowsAtOnce is the number of elements of chunk/width rows, at least one.
+func rowsAtOnce(width int) int { return max(1, chunk/width) * width }
+
+// forwardHidden computes m.hidden[i] from x [n, In].
+func (m *MLP) forwardHidden(i int, q [][]float32, x []float32) {
+	out, l, norm := m.hidden[i], &m.linear[i], &m.norm[i]
+	drop := m.train && m.dropout[i].Rate > 0
+	before := out // the values that become out, chunk by chunk
+	switch {
+	case !m.batchNorm:
+		l.forward(out, x, q[0], q[1], m.n, true)
+		if !drop {
+			return
+		}
+	case m.train:
+		m.normed[i] = grow(m.normed[i], len(out))
+		before = m.normed[i]
+		l.Forward(before, x, q[0], q[1], m.n)
+		norm.observe(before, q[2], q[3], m.n)
+	default:
+		l.Forward(out, x, q[0], q[1], m.n)
+		norm.known(out, q[2], q[3], q[4], q[5], m.n)
+	}
+	step := rowsAtOnce(l.Out)
+	for lo := 0; lo < len(out); lo += step {
+		part := out[lo:min(lo+step, len(out))]
+		if m.batchNorm {
+			norm.norm.Normalize(part, before[lo:lo+len(part)], true)
+		}
+		if drop {
+			m.dropout[i].apply(part, part, lo)
+		}
+	}
 }
 
 // Backward overwrites the gradients dp and, unless dx is nil, dx [n, in], given
@@ -104,28 +136,53 @@ func (m *MLP) Backward(p, dp [][]float32, dx, dy []float32, share float32) {
 	}
 	for i := len(m.linear) - 1; i >= 0; i-- {
 		q, dq, l := p[i*m.perHidden:], dp[i*m.perHidden:], &m.linear[i]
-		if i < len(m.hidden) {
-			m.backwardHidden(i, q, dq, dy, share)
-		}
 		below := dx
 		if i > 0 {
 			m.gradient[i-1] = grow(m.gradient[i-1], m.n*l.In)
 			below = m.gradient[i-1]
 		}
-		l.Backward(below, dq[0], dq[1], dy, q[0])
+		if i == len(m.hidden) {
+			l.Backward(below, dq[0], dq[1], dy, q[0])
+		} else {
+			m.backwardHidden(i, q, dq, dy, share)
+			l.backward(below, dq[0], dy, q[0])
+		}
 		dy = below
 	}
 }
 
 // backwardHidden takes dy [n, Out], in place, from the output of hidden layer i
-// back to the output of its Linear.
+// back to the output of its Linear, and computes the gradient of its bias. The
+// layer's output is positive exactly where neither ReLU nor dropout made it 0.
 func (m *MLP) backwardHidden(i int, q, dq [][]float32, dy []float32, share float32) {
+	out, norm, keep := m.hidden[i], &m.norm[i], float32(1)
+	check("gradient of the hidden layer", len(dy), len(out))
 	if m.dropout[i].Rate > 0 {
-		m.dropout[i].Backward(dy, dy)
+		keep = m.dropout[i].keep()
 	}
-	ReLU{}.Backward(dy, dy, m.hidden[i])
+	clear(dq[1])
 	if m.batchNorm {
-		m.norm[i].Backward(dy, dq[2], dq[3], dy, q[2])
-		m.norm[i].Running(dq[4], dq[5], share)
+		norm.clearSums(dq[2], dq[3])
 	}
+	step := rowsAtOnce(m.linear[i].Out)
+	for lo := 0; lo < len(dy); lo += step {
+		hi := min(lo+step, len(dy))
+		part := dy[lo:hi]
+		kernel.ActivationGrad(part, part, out[lo:hi], keep)
+		if m.batchNorm {
+			norm.norm.GradSums(dq[2], dq[3], part, norm.x[lo:hi])
+		} else {
+			kernel.SumRows(dq[1], part)
+		}
+	}
+	if !m.batchNorm {
+		return
+	}
+	norm.closeSums(dq[2], dq[3], q[2])
+	for lo := 0; lo < len(dy); lo += step {
+		part := dy[lo:min(lo+step, len(dy))]
+		norm.inputGrad(part, part, lo)
+		kernel.SumRows(dq[1], part)
+	}
+	norm.Running(dq[4], dq[5], share)
 }
