@@ -3,6 +3,7 @@ package job
 import (
 	"strconv"
 
+	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/random"
 )
 
@@ -130,6 +131,7 @@ func (t Train) withDefaults() Train {
 	setDefault(&t.BatchSize, 4096)
 	setDefault(&t.Lanes, 4)
 	setDefault(&t.Mode, "sync")
+	setDefault(&t.Compute, model.F32)
 	setDefault(&t.Optimizer.Name, "lamb")
 	t.Optimizer = t.Optimizer.WithDefaults()
 	dense := t.Optimizer

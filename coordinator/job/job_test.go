@@ -178,6 +178,7 @@ func TestDigestCoversWhatDeterminesTheModel(t *testing.T) {
 		"spec.data.root=/elsewhere":       true,
 		"spec.data.cache_bytes=2000000":   true,
 		"spec.train.mode=sync":            true, // the default
+		"spec.train.compute=f32":          true, // the default
 		"spec.train.seed=1":               false,
 		"spec.train.lanes=5":              false,
 		"spec.train.batch_size=101":       false,
@@ -190,5 +191,9 @@ func TestDigestCoversWhatDeterminesTheModel(t *testing.T) {
 		if got := mustParse(t, "f", small, set).Digest() == base; got != same {
 			t.Errorf("%s: same digest %v, want %v", set, got, same)
 		}
+	}
+	const network = "spec.model.name=deepfm"
+	if mustParse(t, "f", small, network).Digest() == mustParse(t, "f", small, network, "spec.train.compute=bf16").Digest() {
+		t.Error("spec.train.compute is not in the digest")
 	}
 }

@@ -150,6 +150,7 @@ var trainRules = map[string]rule{
 	"spec.train.lanes":                means("Parts every global batch is cut into; the unit of work of a worker. Part of the result: it fixes the order of every sum.").in(1, 256),
 	"spec.train.seed":                 means("Seed of the order of the samples, the first values and dropout."),
 	"spec.train.mode":                 means("sync: every step waits for all of its lanes; the result is the same to the last bit however the job runs.").of("sync"),
+	"spec.train.compute":              means("Format of the operands of the networks' matrix products: f32, or bf16, which rounds them to bfloat16 (sums, weights and everything else stay float32). bf16 is faster on processors with AVX512_BF16 and trains a slightly different model, the same to the last bit on every processor.").of(model.Computes()...),
 	"spec.train.optimizer":            means("Optimizer of the embedding rows."),
 	"spec.train.dense_optimizer":      means("Optimizer of the tensors of the network.").byDefault("that of the rows"),
 	"spec.train.embedding_init":       means("Distribution of the first values of the embedding rows.").byDefault("normal, scale 0.01"),

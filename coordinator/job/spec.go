@@ -117,6 +117,9 @@ type Train struct {
 	Seed  uint64 `json:"seed"`
 	// Mode is sync, the bit-identical mode.
 	Mode string `json:"mode"`
+	// Compute is f32 (default) or bf16: the format of the operands of the
+	// networks' matrix products.
+	Compute string `json:"compute"`
 	// Optimizer updates the embedding rows, DenseOptimizer (default: the same)
 	// the tensors of the network.
 	Optimizer      optim.Config  `json:"optimizer"`

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fathom-train/fathom/compute/model"
 )
 
 // Validate reports everything that is wrong with a job whose defaults are
@@ -24,9 +26,11 @@ func (j *Job) Validate() error {
 	c.parts(j)
 	if len(c.faults) == 0 {
 		// Sizes that only the whole model has, like that of the first layer.
-		if _, err := j.model(); err != nil {
-			c.nested("spec.model", reflect.TypeOf(j.Spec.Model), err)
+		m, err := j.model()
+		if err == nil {
+			c.nested("spec.train", reflect.TypeOf(j.Spec.Train), model.SetCompute(m, j.Spec.Model.Name, j.Spec.Train.Compute))
 		}
+		c.nested("spec.model", reflect.TypeOf(j.Spec.Model), err)
 	}
 	if len(c.faults) > 0 {
 		return &Faults{List: c.faults}

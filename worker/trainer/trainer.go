@@ -57,6 +57,9 @@ func New(cfg Config) (*Trainer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the model: %w", err)
 	}
+	if err := model.SetCompute(net, cfg.Job.Spec.Model.Name, cfg.Job.Spec.Train.Compute); err != nil {
+		return nil, fmt.Errorf("build the model: %w", err)
+	}
 	t := &Trainer{cfg: cfg, train: train, net: net, columns: net.Columns()}
 	for _, c := range t.columns {
 		t.width += c.Width
