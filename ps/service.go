@@ -156,7 +156,8 @@ func check(header wire.PushHeader, chunks [][]byte) (step uint64, err error) {
 	if first.ID.Run != header.Run {
 		return 0, refuse(proto.Reason_REASON_INVALID, "push of run %016x carries a chunk of run %016x", header.Run, first.ID.Run)
 	}
-	for i, c := range chunks {
+	for i, c := range chunks[1:] {
+		i++
 		if len(c) > wire.MaxChunk {
 			return 0, refuse(proto.Reason_REASON_INVALID, "chunk %d has %d bytes, at most %d are allowed", i, len(c), wire.MaxChunk)
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,8 @@ func (l *local) push(_ context.Context, i int, body []byte) error {
 	defer func() { l.applied[i] <- index }()
 	for _, chunk := range chunks {
 		index++
-		if r := l.states[i].Apply(index, chunk); r.Err != nil {
+		// The state keeps what it is given, the client sends from a buffer.
+		if r := l.states[i].Apply(index, bytes.Clone(chunk)); r.Err != nil {
 			return fmt.Errorf("%w: %w", errRefused, r.Err)
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"github.com/fathom-train/fathom/ps/wire"
 )
 
-// Apply carries out one committed command. cmd is copied as far as it is kept.
+// Apply carries out one committed command. cmd belongs to the state from now
+// on and must not be changed; it is copied only when it does not start at a
+// multiple of eight bytes.
 // A command that is well formed but wrong gets a Result that says so and
 // changes nothing. A command whose envelope is damaged panics: its sender and
 // the leader checked it, so this replica's log is broken and must not be

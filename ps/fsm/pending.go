@@ -7,13 +7,10 @@ import (
 	"github.com/fathom-train/fathom/ps/wire"
 )
 
-// chunk is one accepted command of the step that is open. It owns its bytes;
-// push refers to them.
+// chunk is one accepted command of the step that is open; push refers to it.
 type chunk struct {
-	cmd  []byte
+	cmd  []byte // never changed
 	push wire.Push
-	// shared says that a view reads cmd, which must then not be reused.
-	shared bool
 }
 
 // lane holds the chunks of one lane of the open step.

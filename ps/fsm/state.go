@@ -2,11 +2,9 @@ package fsm
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"sync"
 
 	"github.com/fathom-train/fathom/ps/table"
-	"github.com/fathom-train/fathom/ps/wire"
 )
 
 // State is the state machine of one shard. See the package comment for what
@@ -20,7 +18,7 @@ type State struct {
 	applied uint64
 	changed chan struct{}
 
-	// spare are buffers of chunks that are no longer needed; Apply's alone.
+	// spare are chunks that are no longer needed; Apply's alone.
 	spare []*chunk
 }
 
@@ -142,10 +140,10 @@ func (m *model) close() {
 	}
 }
 
-// sparesMax bounds the buffers kept for reuse (16 MiB).
+// sparesMax bounds the chunks kept for reuse.
 const sparesMax = 64
 
-// newChunk returns a copy of a command: the log's buffer is not ours to keep.
+// newChunk returns a chunk of a command, which is not copied.
 func (s *State) newChunk(cmd []byte) *chunk {
 	var c *chunk
 	if n := len(s.spare); n > 0 {
@@ -153,19 +151,15 @@ func (s *State) newChunk(cmd []byte) *chunk {
 	} else {
 		c = new(chunk)
 	}
-	if cap(c.cmd) < len(cmd) {
-		// Powers of two, so that buffers fit again when the sizes of steps
-		// differ a little.
-		size := max(4096, 1<<bits.Len(uint(len(cmd)-1)))
-		c.cmd = make([]byte, size)
-	}
-	c.cmd = append(c.cmd[:0], cmd...)
+	c.cmd = cmd
 	return c
 }
 
 // recycle takes back a chunk that nothing refers to.
 func (s *State) recycle(c *chunk) {
-	if !c.shared && len(s.spare) < sparesMax && cap(c.cmd) <= wire.MaxChunk {
+	if len(s.spare) < sparesMax {
+		c.cmd = nil
+		c.push.Forget()
 		s.spare = append(s.spare, c)
 	}
 }

@@ -56,6 +56,7 @@ func (m *model) step() {
 		m.stepTable(i, step, img)
 	}
 	m.stepDense(step, img)
+	m.merge.forget()
 	m.version = step
 }
 
@@ -124,6 +125,17 @@ func (g *merge) reload() {
 		}
 	}
 	g.heads = kept
+}
+
+// forget drops what refers to the commands of the step.
+func (g *merge) forget() {
+	for i := range g.cursors {
+		c := &g.cursors[i]
+		clear(c.sections)
+		c.sections = c.sections[:0]
+	}
+	clear(g.heads[:cap(g.heads)])
+	g.heads = g.heads[:0]
 }
 
 // startCursors sets the cursors to the start of a table and returns a bound of

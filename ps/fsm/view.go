@@ -61,7 +61,7 @@ type View struct {
 	widths []int
 	dense  [][]float32
 	images []*image
-	chunks []*chunk
+	chunks [][]byte
 	open   bool
 }
 
@@ -97,8 +97,7 @@ func (s *State) View() *View {
 	for i := range m.pending.lanes {
 		for _, c := range m.pending.lanes[i].chunks {
 			if c != nil {
-				c.shared = true
-				v.chunks = append(v.chunks, c)
+				v.chunks = append(v.chunks, c.cmd)
 			}
 		}
 	}
@@ -134,7 +133,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		v.writeImage(b, img)
 	}
 	for _, c := range v.chunks {
-		b.block(blockChunk, 0, c.cmd)
+		b.block(blockChunk, 0, c)
 	}
 	b.block(blockEnd, 0, b.digest.Sum(nil))
 	return b.n, b.err

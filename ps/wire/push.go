@@ -91,6 +91,14 @@ func ParsePush(cmd []byte, p *Push) error {
 	return nil
 }
 
+// Forget drops what p refers to, so that a p kept for its buffers does not keep
+// a command.
+func (p *Push) Forget() {
+	clear(p.Rows)
+	clear(p.Dense)
+	p.Rows, p.Dense = p.Rows[:0], p.Dense[:0]
+}
+
 // section parses one section and returns what is behind it.
 func (p *Push) section(b []byte) ([]byte, error) {
 	if len(b) < sectionSize {
