@@ -17,10 +17,10 @@ import (
 type CrossNet struct {
 	Width, Layers int
 
-	n      int
-	x      [][]float32 // [n, Width] per layer, its input; the last one is the output
-	dot    [][]float32 // [n] per layer
-	dDot   []float32   // [n]
+	n    int
+	x    [][]float32 // [n, Width] per layer, its input; the last one is the output
+	dot  [][]float32 // [n] per layer
+	dDot []float32   // [n]
 }
 
 // Params lists the weight and the bias of every layer.
