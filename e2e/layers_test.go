@@ -30,7 +30,7 @@ var layers = map[string][]string{
 	"shard": {},
 
 	"compute/random": {},
-	"compute/kernel": {},
+	"compute/kernel": {"compute/random"},
 	"compute/gemm":   {"compute/kernel"},
 	"compute/optim":  {"compute/kernel"},
 	"compute/layer":  {"compute/random", "compute/kernel", "compute/gemm"},

@@ -121,7 +121,7 @@ func (a *Agent) obey(ctx context.Context, current *assignment, order *proto.Node
 	if current != nil && w != nil && current.serves(w) {
 		current.adopt(w)
 	} else {
-		var keep *dataset.Set
+		var keep *openData
 		if current != nil {
 			current.cancel()
 			<-current.done

@@ -24,12 +24,37 @@ type assignment struct {
 	cancel context.CancelFunc
 	// done is closed when the task has ended; data and ps are the task's until then.
 	done chan struct{}
-	data *dataset.Set
+	data *openData
 	ps   *client.Client
 }
 
+// openData is the data of one run, shown in the metrics while it is open.
+type openData struct {
+	*dataset.Set
+	unregister func()
+}
+
+func (a *Agent) open(ctx context.Context, d job.Data) (*openData, error) {
+	set, err := dataset.Open(ctx, d, a.log)
+	if err != nil {
+		return nil, err
+	}
+	o := &openData{Set: set, unregister: func() {}}
+	if a.cfg.Registerer != nil {
+		if o.unregister, err = set.Register(a.cfg.Registerer); err != nil {
+			return nil, errors.Join(err, set.Close())
+		}
+	}
+	return o, nil
+}
+
+func (o *openData) close() error {
+	o.unregister()
+	return o.Close()
+}
+
 // start begins the ordered task; data may be the already open data of the run.
-func (a *Agent) start(ctx context.Context, order *proto.WorkerOrder, data *dataset.Set) *assignment {
+func (a *Agent) start(ctx context.Context, order *proto.WorkerOrder, data *openData) *assignment {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &assignment{agent: a, order: order, cancel: cancel, done: make(chan struct{}), data: data,
 		ps: client.Dial(order.GetJob(), order.GetRun())}
@@ -64,7 +89,7 @@ func (s *assignment) adopt(o *proto.WorkerOrder) {
 }
 
 // release hands the open data to the next assignment of the run. Only after done.
-func (s *assignment) release() *dataset.Set {
+func (s *assignment) release() *openData {
 	d := s.data
 	s.data = nil
 	return d
@@ -81,7 +106,7 @@ func (s *assignment) stop() {
 		s.agent.log.Warn("close connections", "error", err)
 	}
 	if s.data != nil {
-		if err := s.data.Close(); err != nil {
+		if err := s.data.close(); err != nil {
 			s.agent.log.Warn("close data", "error", err)
 		}
 		s.data = nil
@@ -97,18 +122,18 @@ func (s *assignment) run(ctx context.Context) error {
 		return fmt.Errorf("read the ordered job: %w", err)
 	}
 	if s.data == nil {
-		if s.data, err = dataset.Open(ctx, spec.Spec.Data, s.agent.log); err != nil {
+		if s.data, err = s.agent.open(ctx, spec.Spec.Data); err != nil {
 			return err
 		}
 	}
 	if s.order.GetTask() == proto.Task_TASK_INSPECT {
-		s.agent.reportData(describe(s.data))
+		s.agent.reportData(describe(s.data.Set))
 		return nil
 	}
 	if want, got := s.order.GetDataDigest(), s.data.Digest(); want != "" && want != got {
 		return fmt.Errorf("the data here differ from what the job began with (digest %.12s, want %.12s): every worker must see the same files", got, want)
 	}
-	t, err := trainer.New(trainer.Config{Job: spec, Run: s.order.GetRun(), Data: s.data, Client: s.ps, Metrics: s.agent.metrics})
+	t, err := trainer.New(trainer.Config{Job: spec, Run: s.order.GetRun(), Data: s.data.Set, Client: s.ps, Metrics: s.agent.metrics})
 	if err != nil {
 		return err
 	}

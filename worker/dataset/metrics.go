@@ -9,23 +9,29 @@ type metrics struct {
 }
 
 // newMetrics registers the metrics of a set.
-func newMetrics(reg prometheus.Registerer, s *Set) error {
+func newMetrics(s *Set) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("fathom_dataset_"+name, help, labels, nil)
 	}
-	return reg.Register(&collector{set: s, metrics: metrics{
+	return &collector{set: s, metrics: metrics{
 		cacheBytes: desc("cache_bytes", "Memory of the decoded blocks in the cache."),
 		hits:       desc("cache_hits_total", "Blocks that were read from the cache."),
 		misses:     desc("cache_misses_total", "Blocks that had to be decoded."),
 		evictions:  desc("cache_evictions_total", "Blocks dropped from the cache for others."),
 		rows:       desc("rows", "Rows of a split, without bad records.", "split"),
 		badRecords: desc("bad_records", "Bad records that are left out."),
-	}})
+	}}
 }
 
-// Register exports the set's metrics. Unregister the returned collector before
-// another set is registered with the same registry.
-func (s *Set) Register(reg prometheus.Registerer) error { return newMetrics(reg, s) }
+// Register exports the set's metrics until unregister is called; one registry
+// takes one set at a time.
+func (s *Set) Register(reg prometheus.Registerer) (unregister func(), err error) {
+	c := newMetrics(s)
+	if err := reg.Register(c); err != nil {
+		return nil, err
+	}
+	return func() { reg.Unregister(c) }, nil
+}
 
 // collector implements prometheus.Collector.
 type collector struct {

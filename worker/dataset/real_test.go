@@ -72,7 +72,8 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := open(t, synthetic(3*blockRows, 10))
 	reg := prometheus.NewPedanticRegistry()
-	if err := s.Register(reg); err != nil {
+	unregister, err := s.Register(reg)
+	if err != nil {
 		t.Fatal(err)
 	}
 	p, _ := s.Split("train")
@@ -91,5 +92,9 @@ func TestMetrics(t *testing.T) {
 	}
 	if got["fathom_dataset_rows"] != 3*blockRows+10 || got["fathom_dataset_cache_hits_total"] != 3 || got["fathom_dataset_cache_bytes"] < 3*blockRows*39*8 {
 		t.Errorf("metrics: %v", got)
+	}
+	unregister()
+	if _, err := s.Register(reg); err != nil {
+		t.Errorf("after unregistering: %v", err)
 	}
 }
