@@ -81,7 +81,7 @@ Begin with: fathom run deploy/jobs/quickstart.yaml`,
 	addGroup(root, "control", "Control a running cluster:",
 		a.newSubmit(), a.newList(), a.newStatus(), a.newWatch(), a.newLogs(), a.newCancel(), a.newNodes())
 	addGroup(root, "process", "Processes of a cluster:", a.newEtcd(), a.newCoordinator(), a.newPS(), a.newWorker())
-	root.AddCommand(a.newVersion())
+	root.AddCommand(a.newBench(), a.newVersion())
 
 	started = new(bool)
 	markStarted(root, started)
