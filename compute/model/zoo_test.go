@@ -21,6 +21,8 @@ func zooSpecs() []Spec {
 		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{9, 5}, CrossStructure: Stacked, CrossLayers: 1},
 		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{9, 5}, LowRank: 5},
 		{Name: "dcnv2", EmbeddingDim: 3, CrossStructure: CrossNetOnly, LowRank: 2, Experts: 3},
+		{Name: "xdeepfm", EmbeddingDim: 3, Hidden: []int{9, 5}},
+		{Name: "xdeepfm", EmbeddingDim: 4, Hidden: []int{7}, CINUnits: []int{5}, BatchNorm: true},
 	}
 }
 
@@ -40,6 +42,8 @@ func TestZooParameterCountsMatchBARS(t *testing.T) {
 		{Spec{Name: "dcn", BatchNorm: true}, frappe, 10, 418_591},
 		{Spec{Name: "dcnv2", BatchNorm: true, CrossLayers: 4}, frappe, 10, 458_391},
 		{Spec{Name: "dcnv2", BatchNorm: true, CrossLayers: 5}, movieLens, 3, 1_243_071},
+		{Spec{Name: "xdeepfm", BatchNorm: true, CINUnits: []int{64}}, frappe, 10, 429_809},
+		{Spec{Name: "xdeepfm", CINUnits: []int{64, 64, 64}}, movieLens, 3, 1_351_767},
 	} {
 		c.spec.EmbeddingDim = 10
 		m, err := New(c.spec.WithDefaults(), c.fields)
@@ -115,5 +119,6 @@ func zooFaults() []zooFault {
 		{Spec{Name: "dcnv2", CrossStructure: CrossNetOnly, Hidden: []int{4}}, "hidden, dropout, batch_norm"},
 		{Spec{Name: "dcnv2", Experts: 2}, "experts: only a mixture"},
 		{Spec{Name: "dcnv2", LowRank: LowRankMax + 1}, "low_rank: 4097"},
+		{Spec{Name: "xdeepfm", CINUnits: []int{3, 0}}, "cin_units[1]: 0"},
 	}
 }

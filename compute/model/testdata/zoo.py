@@ -116,6 +116,18 @@ def dcnv2(t, s, e):
     return cross_out(t, s, e, x)
 
 
+def xdeepfm(t, s, linear, e):
+    h, pooled = e, []
+    for k, units in enumerate(s["cin_units"]):
+        maps = h.shape[1]
+        w = t.get(f"cin.{k}.weight", units, FIELDS * maps).reshape(units, FIELDS, maps)
+        h = torch.einsum("uij,nid,njd->nud", w, e, h) + t.get(f"cin.{k}.bias", units)[:, None]
+        pooled.append(h.sum(dim=2))
+    pooled = torch.cat(pooled, dim=1)
+    cin = F.linear(pooled, t.get("cin.fc.weight", 1, pooled.shape[1]), t.get("cin.fc.bias", 1))
+    return linear.sum(dim=1) + cin + network(t, s, e.flatten(1))
+
+
 # Per case the model, its specification and the widths of its columns.
 CASES = [
     (dnn, {"embedding_dim": 3, "hidden": [5, 4], "batch_norm": True}, [3]),
@@ -127,6 +139,7 @@ CASES = [
     (dcnv2, {"embedding_dim": 2, "hidden": [5, 3], "batch_norm": True, "cross_layers": 2, "cross_structure": "parallel"}, [2]),
     (dcnv2, {"embedding_dim": 2, "hidden": [5, 3], "cross_layers": 2, "cross_structure": "stacked"}, [2]),
     (dcnv2, {"embedding_dim": 2, "cross_layers": 2, "cross_structure": "crossnet_only", "low_rank": 3, "experts": 2}, [2]),
+    (xdeepfm, {"embedding_dim": 2, "hidden": [5], "cin_units": [3, 2]}, [1, 2]),
 ]
 
 
