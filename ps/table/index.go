@@ -169,29 +169,19 @@ func (t *Table) grow(s *segment) {
 	s.memory = allocate(n * bucketBytes)
 	s.buckets = unsafe.Slice((*bucket)(unsafe.Pointer(unsafe.SliceData(s.memory.mem))), n)
 	s.most = n * bucketSlots * 27 / 32
-	var rows [group]uint32
-	have := 0
-	flush := func() {
-		var at [group]unsafe.Pointer
-		for i, row := range rows[:have] {
-			at[i] = t.at(row)
-		}
-		prefetch(&at, have, 1)
-		for i, row := range rows[:have] {
-			s.place(spread(*(*shard.Key)(at[i])), row)
-		}
-		have = 0
-	}
+	const keysAhead = 4 // buckets
 	for i := range old.buckets {
-		b := &old.buckets[i]
-		for j := 0; j < bucketSlots && b.tags[j] != 0; j++ {
-			rows[have] = b.rows[j]
-			if have++; have == group {
-				flush()
+		if i+keysAhead < len(old.buckets) {
+			b := &old.buckets[i+keysAhead]
+			for j := 0; j < bucketSlots && b.tags[j] != 0; j++ {
+				prefetch(t.at(b.rows[j]), 1)
 			}
 		}
+		b := &old.buckets[i]
+		for j := 0; j < bucketSlots && b.tags[j] != 0; j++ {
+			s.place(spread(t.keyAt(b.rows[j])), b.rows[j])
+		}
 	}
-	flush()
 	old.memory.release()
 }
 
