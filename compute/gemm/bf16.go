@@ -1,6 +1,7 @@
 package gemm
 
 import (
+	"fmt"
 	"math"
 	"sync"
 
@@ -46,18 +47,30 @@ func pairBF16(first, second float32) uint32 {
 // It does not add to C: a C with subnormal numbers would bring back what
 // RoundBF16 keeps out.
 func GemmBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	runBF16(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, Epilogue{})
+}
+
+// GemmBF16With is GemmBF16 with an epilogue.
+func GemmBF16With(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, e Epilogue) {
+	if e.Bias != nil && len(e.Bias) != n {
+		panic(fmt.Sprintf("gemm: BUG: bias of %d for %d columns", len(e.Bias), n))
+	}
+	runBF16(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, e)
+}
+
+func runBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, e Epilogue) {
 	av, bv := view("A", transA, m, k, a, lda), view("B", transB, k, n, b, ldb)
 	view("C", false, m, n, c, ldc)
 	if m == 0 || n == 0 || k == 0 || !hasBF16() {
-		emulateBF16(transA, transB, m, n, k, a, lda, b, ldb, c, ldc)
+		emulateBF16(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, e)
 		return
 	}
 	parts := int(threads.Load())
 	if parts <= 1 || m*n*k < parallelWork {
-		multiplyBF16(m, n, k, av, bv, c, ldc)
+		multiplyBF16(m, n, k, av, bv, c, ldc, e, 0)
 		return
 	}
-	parallelBF16(parts, m, n, k, av, bv, c, ldc)
+	parallelBF16(parts, m, n, k, av, bv, c, ldc, e)
 }
 
 // rounded holds the rounded operands of emulateBF16.
@@ -65,21 +78,20 @@ type rounded struct{ a, b []float32 }
 
 var roundeds = sync.Pool{New: func() any { return new(rounded) }}
 
-// emulateBF16 is the definition of GemmBF16.
-func emulateBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+// emulateBF16 is the definition of runBF16.
+func emulateBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, e Epilogue) {
 	r := roundeds.Get().(*rounded)
 	defer roundeds.Put(r)
-	rows, cols := m, k
+	rowsA, colsA, rowsB, colsB := m, k, k, n
 	if transA {
-		rows, cols = k, m
+		rowsA, colsA = k, m
 	}
-	r.a = roundMatrix(r.a, rows, cols, a, lda)
-	lda = cols
-	if rows, cols = k, n; transB {
-		rows, cols = n, k
+	if transB {
+		rowsB, colsB = n, k
 	}
-	r.b = roundMatrix(r.b, rows, cols, b, ldb)
-	Gemm(transA, transB, m, n, k, r.a, lda, r.b, cols, c, ldc, false)
+	r.a = roundMatrix(r.a, rowsA, colsA, a, lda)
+	r.b = roundMatrix(r.b, rowsB, colsB, b, ldb)
+	run(transA, transB, m, n, k, r.a, colsA, r.b, colsB, c, ldc, false, e)
 }
 
 // roundMatrix returns the rounded matrix in one piece, in buf's memory if that

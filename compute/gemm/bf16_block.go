@@ -32,7 +32,7 @@ var scratchesBF16 = sync.Pool{New: func() any { return new(scratchBF16) }}
 
 // parallelBF16 gives every goroutine a range of rows of C, or of columns when C
 // is wider than high.
-func parallelBF16(parts, m, n, k int, a, b operand, c []float32, ldc int) {
+func parallelBF16(parts, m, n, k int, a, b operand, c []float32, ldc int, e Epilogue) {
 	var wg sync.WaitGroup
 	size, tile := m, bfM
 	if n > m {
@@ -44,29 +44,33 @@ func parallelBF16(parts, m, n, k int, a, b operand, c []float32, ldc int) {
 		hi := min(lo+step, size)
 		wg.Go(func() {
 			if n > m {
-				multiplyBF16(m, hi-lo, k, a, b.from(0, lo), c[lo:], ldc)
+				multiplyBF16(m, hi-lo, k, a, b.from(0, lo), c[lo:], ldc, e, lo)
 			} else {
-				multiplyBF16(hi-lo, n, k, a.from(lo, 0), b, c[lo*ldc:], ldc)
+				multiplyBF16(hi-lo, n, k, a.from(lo, 0), b, c[lo*ldc:], ldc, e, 0)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-// multiplyBF16 is GemmBF16 on one goroutine, for a processor that has the
-// instructions.
-func multiplyBF16(m, n, k int, a, b operand, c []float32, ldc int) {
+// multiplyBF16 is runBF16 on one goroutine, for a processor that has the
+// instructions; the first column of c is column j0 of C.
+func multiplyBF16(m, n, k int, a, b operand, c []float32, ldc int, e Epilogue, j0 int) {
 	s := scratchesBF16.Get().(*scratchBF16)
 	defer scratchesBF16.Put(s)
+	length := roundUp(evenly(k, bfKBlock), 2) // a pair is not split
 	for j := 0; j < n; j += bfNBlock {
 		nb := min(bfNBlock, n-j)
-		for p := 0; p < k; p += bfKBlock {
-			kb := min(bfKBlock, k-p)
+		for p := 0; p < k; p += length {
+			kb := min(length, k-p)
 			packB(s, b.from(p, j), nb, kb)
 			for i := 0; i < m; i += bfMBlock {
 				mb := min(bfMBlock, m-i)
 				row, step := packA(s, a.from(i, p), mb, kb)
 				blockBF16(s, mb, nb, (kb+1)/2, row, step, c[i*ldc+j:], ldc, p > 0)
+				if p+kb == k {
+					e.apply(c[i*ldc+j:], mb, nb, ldc, j0+j)
+				}
 			}
 		}
 	}

@@ -138,7 +138,7 @@ func (p *product) check(t *testing.T) {
 			if workers == 1 || p.k == 0 || !hasBF16() {
 				GemmBF16(p.transA, p.transB, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, got, p.ldc)
 			} else {
-				parallelBF16(workers, p.m, p.n, p.k, view("A", p.transA, p.m, p.k, p.a, p.lda), view("B", p.transB, p.k, p.n, p.b, p.ldb), got, p.ldc)
+				parallelBF16(workers, p.m, p.n, p.k, view("A", p.transA, p.m, p.k, p.a, p.lda), view("B", p.transB, p.k, p.n, p.b, p.ldb), got, p.ldc, Epilogue{})
 			}
 			restore()
 			for i := range got {
@@ -226,6 +226,39 @@ func TestGemmBF16IsCloseToGemm(t *testing.T) {
 	// different products cancel.
 	if off := math.Sqrt(diff / size); off > 0x1p-8 || off == 0 {
 		t.Errorf("the product is off by %v", off)
+	}
+}
+
+func TestEpilogueInBF16GivesTheBitsOfSeparateCalls(t *testing.T) {
+	defer SetThreads(1)
+	rng := rand.New(rand.NewPCG(8, 7))
+	for _, s := range [][3]int{{20, 40, 30}, {200, 50, 1290}, {15, 1100, 70}, {3, 4, 0}, {1, 30, 5}} {
+		p := newProduct(rng, false, true, s[0], s[1], s[2])
+		bias := matrix(rng, 1, p.n, p.n)
+		for _, path := range kernel.Paths() {
+			restore, err := kernel.SetPath(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := append([]float32(nil), p.c...)
+			GemmBF16(false, true, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, want, p.ldc)
+			for i := range p.m {
+				row := want[i*p.ldc : i*p.ldc+p.n]
+				kernel.Add(row, bias)
+				kernel.ReLU(row, row)
+			}
+			for _, threads := range []int{1, 3} {
+				SetThreads(threads)
+				got := append([]float32(nil), p.c...)
+				GemmBF16With(false, true, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, got, p.ldc, Epilogue{Bias: bias, ReLU: true})
+				for i := range got {
+					if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+						t.Fatalf("%s, %d threads, %v: element %d is %v, want %v", path, threads, p, i, got[i], want[i])
+					}
+				}
+			}
+			restore()
+		}
 	}
 }
 

@@ -28,15 +28,7 @@ func (l *Linear) forward(y, x, w, b []float32, n int, relu bool) {
 	if n == 0 {
 		return
 	}
-	if l.BF16 {
-		l.multiply(false, true, n, l.Out, l.In, x, l.In, w, l.In, y, l.Out)
-		kernel.AddBias(y, n, l.Out, b)
-		if relu {
-			kernel.ReLU(y, y)
-		}
-		return
-	}
-	gemm.GemmWith(false, true, n, l.Out, l.In, x, l.In, w, l.In, y, l.Out, gemm.Epilogue{Bias: b, ReLU: relu})
+	l.multiply(false, true, n, l.Out, l.In, x, l.In, w, l.In, y, l.Out, gemm.Epilogue{Bias: b, ReLU: relu})
 }
 
 // Backward overwrites dw [Out, In] = dy^T x, db [Out] = sum of dy over samples
@@ -56,9 +48,9 @@ func (l *Linear) backward(dx, dw, dy, w []float32) {
 		clear(dw)
 		return
 	}
-	l.multiply(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In)
+	l.multiply(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, gemm.Epilogue{})
 	if dx != nil {
 		check("input gradient of the linear layer", len(dx), n*l.In)
-		l.multiply(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In)
+		l.multiply(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In, gemm.Epilogue{})
 	}
 }
