@@ -161,6 +161,9 @@ func benchTrainer(b *testing.B, j *job.Job) *Trainer {
 	if err != nil {
 		b.Fatal(err)
 	}
+	if err := model.SetCompute(net, j.Spec.Model.Name, j.Spec.Train.Compute); err != nil {
+		b.Fatal(err)
+	}
 	t := &Trainer{cfg: Config{Job: j, Run: 1, Client: benchCluster(b, j)}, net: net, columns: net.Columns()}
 	for _, c := range t.columns {
 		t.width += c.Width
@@ -183,6 +186,8 @@ func BenchmarkStep(b *testing.B) {
 	}{
 		{"deepfm", 1, nil},
 		{"deepfm", 4, nil},
+		{"deepfm-bf16", 1, []string{"spec.train.compute=bf16"}},
+		{"deepfm-bf16", 4, []string{"spec.train.compute=bf16"}},
 		{"deepfm-bn-dropout", 4, []string{"spec.model.batch_norm=true", "spec.model.dropout=0.2"}},
 		{"fm", 1, []string{"spec.model={name: fm, embedding_dim: 16}"}},
 		{"fm", 4, []string{"spec.model={name: fm, embedding_dim: 16}"}},

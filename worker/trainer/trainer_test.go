@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/ps/fsm"
@@ -186,6 +187,32 @@ func TestModelIsTheSameForAnyNumberOfWorkersAndShards(t *testing.T) {
 	other.trainAll(t, [][]int{{0, 1, 2, 3}}, other.steps())
 	if other.hash() == want {
 		t.Error("another seed gave the same model hash")
+	}
+}
+
+func TestBF16ModelIsTheSameOnEveryProcessor(t *testing.T) {
+	want := ""
+	for _, path := range kernel.Paths() {
+		restore, err := kernel.SetPath(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Layers with whole tiles and with edges of them.
+		cl := newCluster(t, parse(t, "spec.train.compute=bf16", "spec.model.hidden=[48, 21]", "spec.train.epochs=1"), 2)
+		cl.trainAll(t, [][]int{{0, 1}, {2, 3}}, cl.steps())
+		restore()
+		got := cl.hash()
+		if want == "" {
+			want = got
+		}
+		if got != want {
+			t.Errorf("%s: model hash %s, want %s", path, got, want)
+		}
+	}
+	exact := newCluster(t, parse(t, "spec.model.hidden=[48, 21]", "spec.train.epochs=1"), 2)
+	exact.trainAll(t, [][]int{{0, 1, 2, 3}}, exact.steps())
+	if exact.hash() == want {
+		t.Error("f32 gave the model of bf16")
 	}
 }
 
