@@ -103,13 +103,44 @@ func ScatterRows(rows []float32, stride int, x []float32, width int, index []int
 
 // checkIndex panics unless every row of an index lies in a slice of n elements.
 func checkIndex(index []int32, n, stride, width int) {
-	var top uint32
-	for _, r := range index {
+	top, done := uint32(0), 0
+	if SIMD() && len(index) >= vector {
+		done = len(index) &^ (vector - 1)
+		top = maxVector(&index[0], done)
+	}
+	for _, r := range index[done:] {
 		top = max(top, uint32(r)) // a negative one becomes huge
 	}
 	if int(top)*stride+width > n {
 		mismatch("rows", n, int(top)*stride+width)
 	}
+}
+
+// Singles returns how many of the ranges offsets[i] .. offsets[i+1] from the
+// first on hold exactly one element each, of weight 1; weights may be nil.
+func Singles(offsets []int32, weights []float32) int {
+	n, first := len(offsets)-1, offsets[0]
+	i := 0
+	if weights != nil {
+		weights = weights[first:]
+		if n > len(weights) {
+			n = len(weights) // what follows is empty
+		}
+	}
+	if SIMD() && n >= vector {
+		whole := n &^ (vector - 1)
+		if weights == nil {
+			i = runVector(&offsets[0], whole)
+		} else {
+			i = min(runVector(&offsets[0], whole), onesVector(&weights[0], whole))
+		}
+	}
+	for ; i < n; i++ {
+		if offsets[i+1] != first+int32(i)+1 || weights != nil && weights[i] != 1 {
+			break
+		}
+	}
+	return i
 }
 
 // AddReLU sets dst[i] to dst[i]+x[i] where that is positive, else to 0, with a

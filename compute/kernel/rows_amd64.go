@@ -49,3 +49,20 @@ func wordsVector(dst *uint64, stream, first uint64, n int)
 //
 //go:noescape
 func dropVector(y, x *float32, words *uint64, skip, n int, threshold uint32, keep float32)
+
+// maxVector returns the largest of n indices as unsigned numbers.
+//
+//go:noescape
+func maxVector(index *int32, n int) uint32
+
+// runVector returns how many of the n elements after the first one continue
+// the sequence offsets[0]+1, +2, ..., or fewer by less than vector.
+//
+//go:noescape
+func runVector(offsets *int32, n int) int
+
+// onesVector returns how many of n weights from the first on are 1, or fewer
+// by less than vector.
+//
+//go:noescape
+func onesVector(weights *float32, n int) int

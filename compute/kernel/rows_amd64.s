@@ -470,3 +470,77 @@ inputgradcolumn:
 	JNZ     inputgrad
 	VZEROUPPER
 	RET
+
+DATA rowsIota<>+0(SB)/4, $1
+DATA rowsIota<>+4(SB)/4, $2
+DATA rowsIota<>+8(SB)/4, $3
+DATA rowsIota<>+12(SB)/4, $4
+DATA rowsIota<>+16(SB)/4, $5
+DATA rowsIota<>+20(SB)/4, $6
+DATA rowsIota<>+24(SB)/4, $7
+DATA rowsIota<>+28(SB)/4, $8
+DATA rowsIota<>+32(SB)/4, $8
+DATA rowsIota<>+36(SB)/4, $0x3f800000
+GLOBL rowsIota<>(SB), RODATA|NOPTR, $40
+
+// func maxVector(index *int32, n int) uint32
+TEXT ·maxVector(SB), NOSPLIT, $0-20
+	MOVQ  index+0(FP), SI
+	MOVQ  n+8(FP), CX
+	VPXOR Y0, Y0, Y0
+max:
+	VPMAXUD (SI), Y0, Y0
+	ADDQ    $32, SI
+	SUBQ    $8, CX
+	JNZ     max
+	VEXTRACTI128 $1, Y0, X1
+	VPMAXUD X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VPMAXUD X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VPMAXUD X1, X0, X0
+	VMOVD   X0, AX
+	MOVL    AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func runVector(offsets *int32, n int) int
+TEXT ·runVector(SB), NOSPLIT, $0-24
+	MOVQ offsets+0(FP), SI
+	MOVQ n+8(FP), CX
+	XORL BX, BX
+	VPBROADCASTD (SI), Y0
+	VPADDD       rowsIota<>+0(SB), Y0, Y0
+	VPBROADCASTD rowsIota<>+32(SB), Y1
+run:
+	VPCMPEQD  4(SI)(BX*4), Y0, Y2
+	VMOVMSKPS Y2, AX
+	CMPL      AX, $0xff
+	JNE       runend
+	VPADDD    Y1, Y0, Y0
+	ADDQ      $8, BX
+	CMPQ      BX, CX
+	JNE       run
+runend:
+	MOVQ BX, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func onesVector(weights *float32, n int) int
+TEXT ·onesVector(SB), NOSPLIT, $0-24
+	MOVQ weights+0(FP), SI
+	MOVQ n+8(FP), CX
+	XORL BX, BX
+	VPBROADCASTD rowsIota<>+36(SB), Y0
+ones:
+	VPCMPEQD  (SI)(BX*4), Y0, Y2
+	VMOVMSKPS Y2, AX
+	CMPL      AX, $0xff
+	JNE       onesend
+	ADDQ      $8, BX
+	CMPQ      BX, CX
+	JNE       ones
+onesend:
+	MOVQ BX, ret+16(FP)
+	VZEROUPPER
+	RET

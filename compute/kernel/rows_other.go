@@ -53,3 +53,15 @@ func wordsVector(dst *uint64, stream, first uint64, n int) {
 func dropVector(y, x *float32, words *uint64, skip, n int, threshold uint32, keep float32) {
 	panic(noVector)
 }
+
+func maxVector(index *int32, n int) uint32 {
+	panic(noVector)
+}
+
+func runVector(offsets *int32, n int) int {
+	panic(noVector)
+}
+
+func onesVector(weights *float32, n int) int {
+	panic(noVector)
+}

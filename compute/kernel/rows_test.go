@@ -158,3 +158,41 @@ func TestRowKernelsRefuseRowsOutsideTheTable(t *testing.T) {
 		restore()
 	}
 }
+
+func TestSinglesCountsTheLeadingOnes(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 0))
+	for range 500 {
+		n := r.IntN(40)
+		offsets, weights := []int32{int32(r.IntN(5))}, make([]float32, 0, n)
+		for range offsets[0] {
+			weights = append(weights, 3)
+		}
+		odd := r.IntN(60)
+		for i := range n {
+			count := 1
+			if i == odd {
+				count = r.IntN(2) * 2
+			}
+			for range count {
+				weights = append(weights, 1)
+			}
+			offsets = append(offsets, offsets[i]+int32(count))
+		}
+		if len(weights) > 0 && r.IntN(3) == 0 {
+			weights[r.IntN(len(weights))] = 2
+		}
+		for _, w := range [][]float32{nil, weights} {
+			want := 0
+			for want < n && offsets[want+1] == offsets[want]+1 && (w == nil || w[offsets[want]] == 1) {
+				want++
+			}
+			for _, path := range Paths() {
+				restore, _ := SetPath(path)
+				if got := Singles(offsets, w); got != want {
+					t.Fatalf("%s: %d of %v with weights %v, want %d", path, got, offsets, w, want)
+				}
+				restore()
+			}
+		}
+	}
+}

@@ -11,7 +11,9 @@ func Gather(out []float32, n, fields, width int, rows []float32, stride, off int
 	check("offsets of the gather", len(offsets), n*fields+1)
 	entries := n * fields
 	for entry := 0; entry < entries; entry++ {
-		if run := plain(offsets[entry:], weights); run > 0 {
+		// Nearly all entries of nearly every data set have one occurrence of
+		// weight 1: one call moves all of them.
+		if run := kernel.Singles(offsets[entry:], weights); run > 0 {
 			o := offsets[entry]
 			kernel.GatherRows(out[entry*width:(entry+run)*width], width, rows[off:], stride, index[o:int(o)+run])
 			if entry += run; entry == entries {
@@ -50,7 +52,7 @@ func Scatter(drows []float32, stride, off int, dout []float32, n, fields, width 
 	check("offsets of the scatter", len(offsets), n*fields+1)
 	entries := n * fields
 	for entry := 0; entry < entries; entry++ {
-		if run := plain(offsets[entry:], weights); run > 0 {
+		if run := kernel.Singles(offsets[entry:], weights); run > 0 {
 			o := offsets[entry]
 			kernel.ScatterRows(drows[off:], stride, dout[entry*width:(entry+run)*width], width, index[o:int(o)+run])
 			if entry += run; entry == entries {
@@ -67,25 +69,4 @@ func Scatter(drows []float32, stride, off int, dout []float32, n, fields, width 
 			kernel.Axpy(weight, src, drows[at:at+width])
 		}
 	}
-}
-
-// plain returns how many entries from the first on have exactly one occurrence,
-// of weight 1: nearly all of nearly every data set. One call moves all of them.
-func plain(offsets []int32, weights []float32) int {
-	first := offsets[0]
-	rest := offsets[1:]
-	if weights != nil {
-		for i, o := range rest {
-			if o != first+int32(i)+1 || weights[o-1] != 1 {
-				return i
-			}
-		}
-		return len(rest)
-	}
-	for i, o := range rest {
-		if o != first+int32(i)+1 {
-			return i
-		}
-	}
-	return len(rest)
 }

@@ -49,12 +49,12 @@ func (t *Trainer) pullRows(ctx context.Context, s *slot, fetch bool) error {
 // forward gathers the pulled rows and returns the logits.
 func (t *Trainer) forward(s *slot, train bool) []float32 {
 	n, fields := s.data.N, s.data.Fields
-	off := 0
 	for c, col := range t.columns {
 		t.input[c] = grow(t.input[c], n*fields*col.Width)
-		layer.Gather(t.input[c], n, fields, col.Width, s.rows.Values, t.width, off, s.unique.Index, s.data.Offsets, s.data.Weights)
-		off += col.Width
 	}
+	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
+		layer.Gather(t.input[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, s.rows.Values, t.width, off, s.unique.Index, offsets, s.data.Weights)
+	})
 	in := model.Input{N: n, Columns: t.input, Train: train}
 	if train {
 		in.Share = float32(n) / float32(s.batch)
@@ -85,12 +85,28 @@ func (t *Trainer) compute(s *slot) error {
 		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
 	}
 	t.net.Backward(s.dense.values, t.dLogits, s.ddense, t.dInput)
-	off := 0
-	for c, col := range t.columns {
-		layer.Scatter(s.drows, t.width, off, t.dInput[c], s.data.N, s.data.Fields, col.Width, s.unique.Index, s.data.Offsets, s.data.Weights)
-		off += col.Width
-	}
+	fields := s.data.Fields
+	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
+		layer.Scatter(s.drows, t.width, off, t.dInput[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, s.unique.Index, offsets, s.data.Weights)
+	})
 	return nil
+}
+
+// pieceEntries is how many entries of the samples have all their columns moved
+// before the next ones, so that the rows they share are still in the cache.
+const pieceEntries = 256
+
+// eachPiece calls f for every column of samples lo to hi, piece by piece.
+func (t *Trainer) eachPiece(s *slot, f func(column, off, width, lo, hi int, offsets []int32)) {
+	step := max(1, pieceEntries/s.data.Fields)
+	for lo := 0; lo < s.data.N; lo += step {
+		hi, off := min(lo+step, s.data.N), t.width
+		for c := len(t.columns) - 1; c >= 0; c-- {
+			width := t.columns[c].Width
+			off -= width
+			f(c, off, width, lo, hi, s.data.Offsets[lo*s.data.Fields:hi*s.data.Fields+1])
+		}
+	}
 }
 
 func clearRows(s *slot, width int) {
