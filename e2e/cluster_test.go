@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+)
+
+// freeAddress returns a loopback address nobody listens on at the moment.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// cli runs a command that ends by itself and returns what it printed.
+func cli(t *testing.T, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	r := start(t, nil, args...)
+	if code := r.wait(limit); code != want {
+		t.Fatalf("%v: exit code %d, want %d\n%s", args, code, want, r.stderr.String())
+	}
+	return r.stdout.String(), r.stderr.String()
+}
+
+// A cluster whose processes are started one by one, with an etcd of its own,
+// is driven by the commands and gives the model of `fathom run`.
+func TestClusterStartedByHand(t *testing.T) {
+	job := writeFile(t, "small.yaml", smallJob)
+	want := start(t, nil, "run", job, "--ps", "1").result(limit)
+
+	client, peer := "http://"+freeAddress(t), "http://"+freeAddress(t)
+	address := freeAddress(t)
+	start(t, nil, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", client, "--peer-url", peer)
+	start(t, nil, "coordinator", "--name", "c", "--listen", address, "--etcd", client)
+	start(t, nil, "ps", "--name", "ps-0", "--listen", freeAddress(t), "--data-dir", t.TempDir(), "--coordinator", address)
+	start(t, nil, "worker", "--name", "worker-0", "--coordinator", address)
+
+	at := []string{"--coordinator", address}
+	// Two jobs: the second waits for the first and is cancelled.
+	cli(t, 0, append([]string{"submit", job, "--set", "spec.cluster.ps=1", "--set", "spec.cluster.replicas=1"}, at...)...)
+	cli(t, 0, append([]string{"submit", job, "--set", "metadata.name=second", "--set", "spec.cluster.ps=1", "--set", "spec.cluster.replicas=1"}, at...)...)
+	_, twice := cli(t, 1, append([]string{"submit", job}, at...)...)
+	if !strings.Contains(twice, "small") {
+		t.Errorf("a second submission under the same name is refused with %q", twice)
+	}
+	cli(t, 0, append([]string{"cancel", "second"}, at...)...)
+
+	out, _ := cli(t, 0, append([]string{"watch", "small", "-o", "json"}, at...)...)
+	var got result
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("watch -o json: %v\n%s", err, out)
+	}
+	if got.ModelHash != want.ModelHash {
+		t.Errorf("model hash %s, want that of fathom run, %s", got.ModelHash, want.ModelHash)
+	}
+	status, _ := cli(t, 0, append([]string{"status", "small"}, at...)...)
+	if !strings.Contains(status, want.ModelHash) {
+		t.Errorf("status does not tell the model's hash:\n%s", status)
+	}
+	list, _ := cli(t, 0, append([]string{"list"}, at...)...)
+	if !strings.Contains(list, "small") || !strings.Contains(list, "cancelled") {
+		t.Errorf("list:\n%s", list)
+	}
+	nodes, _ := cli(t, 0, append([]string{"nodes"}, at...)...)
+	logs, _ := cli(t, 0, append([]string{"logs", "worker/0"}, at...)...)
+	if !strings.Contains(nodes, "ps-0") || !strings.Contains(nodes, "worker-0") || logs == "" {
+		t.Errorf("nodes:\n%s\nlogs of worker-0:\n%s", nodes, logs)
+	}
+}
