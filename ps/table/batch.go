@@ -63,15 +63,16 @@ func (w *walk) look(i int) {
 
 // seek asks for the row that the bucket of key i names.
 func (w *walk) seek(i int) {
-	row := w.table.index.guess(w.hashes[i%(2*ahead)])
+	row := w.table.guess(w.hashes[i%(2*ahead)])
 	w.rows[i%(2*ahead)] = row
 	if row != none {
 		prefetch(w.table.at(row), w.lines)
 	}
 }
 
-// lines returns the cache lines that hold n bytes from anywhere.
-func lines(n int) int { return min((n+62)/64+1, linesMax) }
+// lines returns the most cache lines that n bytes from a multiple of eight on
+// can touch.
+func lines(n int) int { return min((n+55)/64+1, linesMax) }
 
 // Gather writes the weights of keys, [len(keys), Width], those of Init where a
 // key has no row.

@@ -85,21 +85,34 @@ func (x *index) first(h uint64) unsafe.Pointer {
 }
 
 // guess returns the row that a hash most probably means, looking at one bucket
-// and no row; none when there is none in it.
-func (x *index) guess(h uint64) uint32 {
-	s := x.segment(h)
+// and no row, and none when there is none in it. It asks for what a wrong guess
+// would lead to: other rows with the tag, the next bucket.
+func (t *Table) guess(h uint64) uint32 {
+	s := t.index.segment(h)
 	if len(s.buckets) == 0 {
 		return none
 	}
-	b := &s.buckets[s.home(h)]
+	i := s.home(h)
+	b := &s.buckets[i]
 	lo, hi := b.match(tagOf(h))
+	row := none
 	switch {
 	case lo != 0:
-		return b.rows[bits.TrailingZeros64(lo)/8]
+		row = b.rows[bits.TrailingZeros64(lo)/8]
+		lo &= lo - 1
 	case hi != 0:
-		return b.rows[8+bits.TrailingZeros64(hi)/8&3]
+		row = b.rows[8+bits.TrailingZeros64(hi)/8&3]
+		hi &= hi - 1
+	case b.full() && i+1 < len(s.buckets):
+		prefetch(unsafe.Pointer(&s.buckets[i+1]), 1)
 	}
-	return none
+	for ; lo != 0; lo &= lo - 1 {
+		prefetch(t.at(b.rows[bits.TrailingZeros64(lo)/8]), 1)
+	}
+	if hi != 0 {
+		prefetch(t.at(b.rows[8+bits.TrailingZeros64(hi)/8&3]), 1)
+	}
+	return row
 }
 
 // find returns the row of a key.
