@@ -105,7 +105,7 @@ type definition struct {
 // definitions lists the models in the order Names reports them.
 var definitions = []definition{
 	lrDefinition, fmDefinition, dnnDefinition, wideDeepDefinition, deepFMDefinition, fnnDefinition, ipnnDefinition,
-	dcnDefinition, dcnV2Definition, xDeepFMDefinition,
+	dcnDefinition, dcnV2Definition, xDeepFMDefinition, autoIntDefinition, autoIntPlusDefinition,
 }
 
 // Names returns the names of the models.

@@ -23,6 +23,10 @@ func zooSpecs() []Spec {
 		{Name: "dcnv2", EmbeddingDim: 3, CrossStructure: CrossNetOnly, LowRank: 2, Experts: 3},
 		{Name: "xdeepfm", EmbeddingDim: 3, Hidden: []int{9, 5}},
 		{Name: "xdeepfm", EmbeddingDim: 4, Hidden: []int{7}, CINUnits: []int{5}, BatchNorm: true},
+		{Name: "autoint", EmbeddingDim: 3},
+		{Name: "autoint", EmbeddingDim: 8, AttentionLayers: 1, Heads: 2, Residual: new(bool), Scale: true, Wide: true, Dropout: 0.2},
+		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{9, 5}, AttentionDim: 6, Heads: 3, LayerNorm: true},
+		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{9}, BatchNorm: true, Dropout: 0.2, Scale: true, Wide: true},
 	}
 }
 
@@ -44,6 +48,9 @@ func TestZooParameterCountsMatchBARS(t *testing.T) {
 		{Spec{Name: "dcnv2", BatchNorm: true, CrossLayers: 5}, movieLens, 3, 1_243_071},
 		{Spec{Name: "xdeepfm", BatchNorm: true, CINUnits: []int{64}}, frappe, 10, 429_809},
 		{Spec{Name: "xdeepfm", CINUnits: []int{64, 64, 64}}, movieLens, 3, 1_351_767},
+		{Spec{Name: "autoint", AttentionLayers: 6, AttentionDim: 128, Heads: 4}, frappe, 10, 306_051},
+		{Spec{Name: "autoint_plus", BatchNorm: true, AttentionLayers: 5, AttentionDim: 128, Heads: 4, LayerNorm: true, Scale: true}, frappe, 10, 622_180},
+		{Spec{Name: "autoint_plus", BatchNorm: true, AttentionLayers: 2, AttentionDim: 128, Heads: 4, LayerNorm: true, Scale: true, Wide: true}, movieLens, 3, 1_383_799},
 	} {
 		c.spec.EmbeddingDim = 10
 		m, err := New(c.spec.WithDefaults(), c.fields)
@@ -120,5 +127,8 @@ func zooFaults() []zooFault {
 		{Spec{Name: "dcnv2", Experts: 2}, "experts: only a mixture"},
 		{Spec{Name: "dcnv2", LowRank: LowRankMax + 1}, "low_rank: 4097"},
 		{Spec{Name: "xdeepfm", CINUnits: []int{3, 0}}, "cin_units[1]: 0"},
+		{Spec{Name: "autoint", AttentionDim: 6, Heads: 4}, "heads: 4 do not divide the attention_dim of 6"},
+		{Spec{Name: "autoint", Hidden: []int{4}}, "hidden, dropout, batch_norm: model autoint has no hidden layers"},
+		{Spec{Name: "autoint", AttentionLayers: 65, Dropout: 1}, "attention_layers: 65"},
 	}
 }

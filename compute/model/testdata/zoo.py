@@ -128,6 +128,33 @@ def xdeepfm(t, s, linear, e):
     return linear.sum(dim=1) + cin + network(t, s, e.flatten(1))
 
 
+def autoint(t, s, *columns):
+    e = h = columns[-1]
+    width, heads = s["attention_dim"], s["heads"]
+    for i in range(s["attention_layers"]):
+        name = f"attention.{i}."
+        q, k, v = (
+            (h @ t.get(name + part, width, h.shape[2]).T).reshape(SAMPLES, FIELDS, heads, width // heads).transpose(1, 2)
+            for part in ("query", "key", "value"))
+        scores = q @ k.transpose(2, 3)
+        if s.get("scale"):
+            scores = scores / (width // heads) ** 0.5
+        out = (scores.softmax(dim=3) @ v).transpose(1, 2).reshape(SAMPLES, FIELDS, width)
+        if s["residual"]:
+            out = out + (h if h.shape[2] == width else h @ t.get(name + "residual", width, h.shape[2]).T)
+        if s.get("layer_norm"):
+            out = F.layer_norm(out, (width,), t.get(name + "norm.weight", width), t.get(name + "norm.bias", width))
+        h = F.relu(out)
+    y = F.linear(h.flatten(1), t.get("fc.weight", 1, FIELDS * width), t.get("fc.bias", 1))
+    if s.get("wide"):
+        y = y + columns[0].sum(dim=1)
+    return y
+
+
+def autoint_plus(t, s, *columns):
+    return autoint(t, s, *columns) + network(t, s, columns[-1].flatten(1))
+
+
 # Per case the model, its specification and the widths of its columns.
 CASES = [
     (dnn, {"embedding_dim": 3, "hidden": [5, 4], "batch_norm": True}, [3]),
@@ -140,6 +167,11 @@ CASES = [
     (dcnv2, {"embedding_dim": 2, "hidden": [5, 3], "cross_layers": 2, "cross_structure": "stacked"}, [2]),
     (dcnv2, {"embedding_dim": 2, "cross_layers": 2, "cross_structure": "crossnet_only", "low_rank": 3, "experts": 2}, [2]),
     (xdeepfm, {"embedding_dim": 2, "hidden": [5], "cin_units": [3, 2]}, [1, 2]),
+    (autoint, {"embedding_dim": 3, "attention_layers": 2, "attention_dim": 4, "heads": 2, "residual": True}, [3]),
+    (autoint, {"embedding_dim": 2, "attention_layers": 1, "attention_dim": 4, "heads": 2, "residual": False,
+               "scale": True, "wide": True}, [1, 2]),
+    (autoint_plus, {"embedding_dim": 3, "hidden": [5], "batch_norm": True, "attention_layers": 2, "attention_dim": 4,
+                    "heads": 1, "residual": True, "scale": True, "layer_norm": True}, [3]),
 ]
 
 
