@@ -1,9 +1,24 @@
 package ps
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// serve is what the test binary does instead of testing when a benchmark starts
+// it as a server.
+var serve func() error
+
+func TestMain(m *testing.M) {
+	if serve != nil {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
