@@ -95,6 +95,8 @@ func (c *CrossNet) Backward(p, dp [][]float32, dx, dy []float32) {
 //	x_{l+1} = x_0 * (W_l x_l + b_l) + x_l
 type CrossNetV2 struct {
 	Width, Layers int
+	// BF16 is that of Linear.
+	BF16 bool
 
 	n       int
 	linear  []Linear
@@ -123,7 +125,7 @@ func (c *CrossNetV2) Forward(p [][]float32, x []float32, n int) []float32 {
 		c.x, c.z = make([][]float32, c.Layers+1), make([][]float32, c.Layers)
 		c.linear = make([]Linear, c.Layers)
 		for l := range c.linear {
-			c.linear[l] = Linear{In: c.Width, Out: c.Width}
+			c.linear[l] = Linear{In: c.Width, Out: c.Width, BF16: c.BF16}
 		}
 	}
 	c.n, c.x[0] = n, x

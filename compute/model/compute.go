@@ -3,6 +3,8 @@ package model
 import (
 	"fmt"
 	"strings"
+
+	"github.com/fathom-train/fathom/compute/layer"
 )
 
 // The number formats of the operands of the networks' matrix products; sums,
@@ -33,6 +35,20 @@ func SetCompute(m Model, name, compute string) error {
 		return nil
 	}
 	return fmt.Errorf("%w: compute: %q is none of %s", ErrSpec, compute, strings.Join(Computes(), ", "))
+}
+
+// useBF16 leaves the cross layers of one vector each, and the mixtures of low
+// rank, as they are.
+func (m *cross) useBF16() {
+	if v2, ok := m.cross.(*layer.CrossNetV2); ok {
+		v2.BF16 = true
+	}
+	if m.deep != nil {
+		m.deep.UseBF16()
+	}
+	if m.tower != nil {
+		m.tower.UseBF16()
+	}
 }
 
 func (m *deepFM) useBF16()   { m.deep.UseBF16() }

@@ -10,10 +10,16 @@ import (
 	"github.com/fathom-train/fathom/compute/layer"
 )
 
-// roundingSpecs is a specification of every model that can compute in BF16.
-func roundingSpecs() []Spec {
+// roundingSpecs is the specifications of models that can compute in BF16, with
+// a network of the given widths.
+func roundingSpecs(hidden ...int) []Spec {
 	var all []Spec
 	for _, s := range specs() {
+		if d, _ := find(s.Name); d.hasNetwork(s) {
+			s.Hidden = hidden
+		} else if s.Name != "dcnv2" || s.LowRank > 0 {
+			continue // nothing to round
+		}
 		if m, err := New(s.WithDefaults(), 10); err == nil {
 			if _, ok := m.(rounding); ok {
 				all = append(all, s)
@@ -33,8 +39,7 @@ func newRoundingBatch(t *testing.T, s Spec, compute string, n int) *batch {
 }
 
 func TestBF16HasTheSameBitsOnEveryPath(t *testing.T) {
-	for _, s := range roundingSpecs() {
-		s.Hidden = []int{33, 20} // not only small edges of tiles
+	for _, s := range roundingSpecs(33, 20) { // not only small edges of tiles
 		var want *batch
 		for _, path := range kernel.Paths() {
 			restore, err := kernel.SetPath(path)
@@ -62,9 +67,9 @@ func TestBF16HasTheSameBitsOnEveryPath(t *testing.T) {
 // but they must be off.
 func TestBF16GradientsAreCloseToF32(t *testing.T) {
 	found := map[string]bool{}
-	for _, s := range roundingSpecs() {
+	for _, s := range roundingSpecs(40, 30) {
 		found[s.Name] = true
-		s.Hidden, s.BatchNorm = []int{40, 30}, false
+		s.BatchNorm = false
 		exact, rounded := newRoundingBatch(t, s, F32, 200), newRoundingBatch(t, s, BF16, 200)
 		logits, loss := exact.step()
 		roundedLogits, roundedLoss := rounded.step()
@@ -89,7 +94,7 @@ func TestBF16GradientsAreCloseToF32(t *testing.T) {
 			check("column "+column.Name, rounded.dColumns[c], exact.dColumns[c])
 		}
 	}
-	for _, name := range []string{"deepfm", "dnn", "wide_deep", "fnn", "ipnn"} {
+	for _, name := range []string{"deepfm", "dnn", "wide_deep", "fnn", "ipnn", "dcn", "dcnv2"} {
 		if !found[name] {
 			t.Errorf("%s cannot compute in bf16", name)
 		}
