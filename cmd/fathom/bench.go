@@ -42,7 +42,8 @@ type benchFlags struct {
 	quick   bool
 	rows    int
 
-	// The shape of a training step.
+	// The shape of a training step; sets change further values of its job.
+	sets           []string
 	models         []string
 	fields, dim    int
 	hidden         []int
@@ -95,7 +96,8 @@ docs/benchmarks.md says what exactly each one measures.`,
 
 func (f *benchFlags) add(cmd *cobra.Command) {
 	f.output.add(cmd)
-	cmd.Flags().Lookup("output").Usage = "output format: text or json (default text on a terminal, else json)"
+	o := cmd.Flags().Lookup("output")
+	o.Usage, o.DefValue = "output format: text or json (default text on a terminal, else json)", ""
 	flags := cmd.Flags()
 	flags.IntSliceVar(&f.threads, "threads", nil, "numbers of threads to measure with (default 1 and one for each processor)")
 	flags.IntVar(&f.reps, "reps", 5, "repeats of every measurement")
@@ -110,6 +112,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.batches, "batches", 8, "step, cluster: different batches that are generated")
 	flags.IntVar(&f.lanes, "lanes", 0, "step, cluster: lanes of a step (default 1; cluster 4)")
 	flags.IntVar(&f.shards, "shards", 0, "step, cluster: shards (default 1; cluster 4)")
+	addSets(cmd, &f.sets)
 	flags.IntVar(&f.workers, "workers", 2, "cluster: worker processes")
 	flags.IntVar(&f.servers, "ps", 0, "cluster: parameter servers (default as many as replicas)")
 	flags.IntVar(&f.replicas, "replicas", 1, "cluster: replicas of every shard")

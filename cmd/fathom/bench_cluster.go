@@ -54,12 +54,8 @@ func (b *bencher) trainCluster(ctx context.Context, name string) (err error) {
 	if shards == 0 {
 		shards = 4
 	}
-	j, err := f.benchJob(name, data, files, lanes)
+	j, err := f.benchJob(name, data, files, lanes, job.Cluster{Workers: f.workers, PS: f.servers, Replicas: f.replicas, Shards: shards})
 	if err != nil {
-		return err
-	}
-	j.Spec.Cluster = job.Cluster{Workers: f.workers, PS: f.servers, Replicas: f.replicas, Shards: shards}
-	if err := j.Validate(); err != nil {
 		return err
 	}
 	steps := uint64(j.Steps(int64(data.rows * len(files))))
@@ -68,7 +64,7 @@ func (b *bencher) trainCluster(ctx context.Context, name string) (err error) {
 		return err
 	}
 	c := benchCase{unit: "samples/s", threads: runtime.NumCPU(),
-		name:  fmt.Sprintf("%s replicas=%d workers=%d ps=%d shards=%d", f.shape(name, lanes), f.replicas, f.workers, f.servers, shards),
+		name:  fmt.Sprintf("%s replicas=%d workers=%d ps=%d shards=%d", f.shape(j), f.replicas, f.workers, f.servers, shards),
 		extra: map[string]float64{"distinct_rows_per_batch": data.distinct, "steps": m.measuredSteps()}}
 	for role, seconds := range m.cpuByRole() {
 		c.extra["cpu_seconds_"+role] = seconds

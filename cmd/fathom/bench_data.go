@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/optim"
@@ -18,6 +19,9 @@ import (
 
 // benchZipf is the exponent of the values' frequencies within a field.
 const benchZipf = 1.05
+
+// benchCacheBytes is enough to keep all samples decoded.
+const benchCacheBytes = 4 << 30
 
 // clickSizes are how many values the fields of click data have: a million in 39
 // fields. Other numbers of fields take as many of them from the front, and from
@@ -132,41 +136,39 @@ func (d *benchData) repeated(times int) ([]string, error) {
 }
 
 // benchJob is the job that trains a model on the data.
-func (f *benchFlags) benchJob(name string, d *benchData, files []string, lanes int) (*job.Job, error) {
-	s := model.Spec{Name: name}
-	if name != "lr" {
+func (f *benchFlags) benchJob(name string, d *benchData, files []string, lanes int, c job.Cluster) (*job.Job, error) {
+	s := model.Spec{Name: name}.WithDefaults()
+	if s.EmbeddingDim > 0 {
 		s.EmbeddingDim = f.dim
 	}
-	if name == "deepfm" {
+	if len(s.Hidden) > 0 {
 		s.Hidden = f.hidden
 	}
-	j := job.Job{Metadata: job.Metadata{Name: "bench-" + name}, Spec: job.Spec{
-		Data:  job.Data{Root: d.dir, Format: job.FormatCSV, Train: files, CacheBytes: 4 << 30},
-		Model: s,
-		Train: job.Train{BatchSize: f.batch, Lanes: lanes, Seed: 1,
-			Optimizer: optim.Config{Name: "lamb", TrustFloor: 0.1}},
+	j := job.Job{Metadata: job.Metadata{Name: "bench"}, Spec: job.Spec{
+		Data:    job.Data{Root: d.dir, Format: job.FormatCSV, Train: files, CacheBytes: benchCacheBytes},
+		Model:   s,
+		Train:   job.Train{BatchSize: f.batch, Lanes: lanes, Seed: 1, Optimizer: optim.Config{Name: "lamb", TrustFloor: 0.1}},
+		Cluster: c,
 	}}
 	for i := range f.fields {
 		j.Spec.Data.Fields = append(j.Spec.Data.Fields, job.Field{Name: "f" + strconv.Itoa(i)})
 	}
 	j = j.WithDefaults()
-	if err := j.Validate(); err != nil {
-		return nil, err
-	}
-	return &j, nil
+	return job.Parse("bench", j.JSON(), f.sets) // a YAML reader reads JSON
 }
 
-// shape names the model and its sizes.
-func (f *benchFlags) shape(model string, lanes int) string {
-	s := fmt.Sprintf("%s F=%d B=%d lanes=%d", model, f.fields, f.batch, lanes)
-	if model != "lr" {
-		s += fmt.Sprintf(" k=%d", f.dim)
+// shape names what of the job decides on its speed.
+func (f *benchFlags) shape(j *job.Job) string {
+	s := j.Spec.Model
+	text := fmt.Sprintf("%s F=%d B=%d lanes=%d", s.Name, len(j.Spec.Data.Fields), j.Spec.Train.BatchSize, j.Spec.Train.Lanes)
+	if s.EmbeddingDim > 0 {
+		text += fmt.Sprintf(" k=%d", s.EmbeddingDim)
 	}
-	if model == "deepfm" {
-		s += " hidden"
-		for i, h := range f.hidden {
-			s += map[bool]string{true: "=", false: "x"}[i == 0] + strconv.Itoa(h)
-		}
+	for i, h := range s.Hidden {
+		text += map[bool]string{true: " hidden=", false: "x"}[i == 0] + strconv.Itoa(h)
 	}
-	return s
+	for _, set := range f.sets {
+		text += " " + strings.TrimPrefix(set, "spec.")
+	}
+	return text
 }

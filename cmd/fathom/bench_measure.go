@@ -75,6 +75,15 @@ type repeat struct{ work, wall, cpu, others float64 }
 // processors, in hundredths of a second, tells anything.
 const othersResolution = 0.1
 
+// worked is the wall time that the repeat would have taken on processors of its
+// own: on a busy machine the wall time says little about the next repeat's.
+func (r repeat) worked(threads int) float64 {
+	if r.cpu <= 0 { // too short, or not known on this system
+		return r.wall
+	}
+	return math.Min(r.wall, r.cpu/float64(threads))
+}
+
 // clock is a moment of a measurement.
 type clock struct {
 	wall time.Time
@@ -133,10 +142,11 @@ func (b *bencher) measure(ctx context.Context, c benchCase, prepare func(rounds 
 		if err != nil {
 			return err
 		}
-		if tries > 0 && r.wall >= b.flags.repTime.Seconds()/2 || b.flags.quick {
+		worked := r.worked(c.threads)
+		if tries > 0 && worked >= b.flags.repTime.Seconds()/2 || b.flags.quick {
 			break
 		}
-		rounds = roundsFor(b.flags.repTime, r.wall, rounds)
+		rounds = roundsFor(b.flags.repTime, worked, rounds)
 	}
 	var all []repeat
 	for range b.flags.reps {
@@ -149,10 +159,10 @@ func (b *bencher) measure(ctx context.Context, c benchCase, prepare func(rounds 
 	return b.report(c, all)
 }
 
-// roundsFor returns how many rounds fill a repeat, when so many took wall
+// roundsFor returns how many rounds fill a repeat, when so many took some
 // seconds. It grows tenfold at most, as short times are not known well.
-func roundsFor(repTime time.Duration, wall float64, rounds int) int {
-	n := repTime.Seconds() / math.Max(wall, 1e-9) * float64(rounds)
+func roundsFor(repTime time.Duration, took float64, rounds int) int {
+	n := repTime.Seconds() / math.Max(took, 1e-9) * float64(rounds)
 	return int(math.Ceil(math.Min(math.Max(n, 1), 10*float64(rounds))))
 }
 
@@ -170,7 +180,9 @@ func (b *bencher) report(c benchCase, all []repeat) error {
 	for _, r := range all {
 		values = append(values, number(r.work, r.wall))
 		perCPU = append(perCPU, number(r.work, r.cpu))
-		others = append(others, r.others)
+		if !math.IsNaN(r.others) {
+			others = append(others, r.others)
+		}
 		m.CPUSeconds += r.cpu
 		m.WallSeconds += r.wall
 	}

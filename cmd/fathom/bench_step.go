@@ -43,7 +43,7 @@ func benchStep(ctx context.Context, b *bencher) error {
 		models = []string{"lr", "fm", "deepfm"}
 	}
 	for _, name := range models {
-		j, err := f.benchJob(name, data, []string{data.file}, max(1, f.lanes))
+		j, err := f.benchJob(name, data, []string{data.file}, max(1, f.lanes), job.Cluster{})
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (b *bencher) trainHere(ctx context.Context, j *job.Job, data *benchData, th
 	if _, err := w.train(ctx, t, epoch, epoch); err != nil {
 		return err
 	}
-	took := w.marks[0].since(1).wall
+	took := w.marks[0].since(1).worked(threads)
 	perRepeat := uint64(roundsFor(b.flags.repTime, took, int(epoch)))
 	repeats, err := w.train(ctx, t, perRepeat, perRepeat*uint64(b.flags.reps))
 	if err != nil {
@@ -102,7 +102,7 @@ func (b *bencher) trainHere(ctx context.Context, j *job.Job, data *benchData, th
 		repeats[i].work *= float64(j.Spec.Train.BatchSize)
 	}
 	extra := map[string]float64{"distinct_rows_per_batch": data.distinct, "steps_per_repeat": float64(perRepeat)}
-	c := benchCase{name: b.flags.shape(j.Spec.Model.Name, j.Spec.Train.Lanes), threads: threads, unit: "samples/s", extra: extra}
+	c := benchCase{name: b.flags.shape(j), threads: threads, unit: "samples/s", extra: extra}
 	if shards := len(states); shards > 1 {
 		c.name += fmt.Sprintf(" shards=%d", shards)
 	}

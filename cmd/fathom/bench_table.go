@@ -99,13 +99,19 @@ func meanLen[T any](batches [][]T) float64 {
 // insertRows creates the rows. There is one repeat: a row is created once.
 func (b *bencher) insertRows(ctx context.Context, t *table.Table) error {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	g := smallGradient(benchWidth, 1)
+	g := smallGradient(lookupKeys*benchWidth, 1)
+	keys := make([]shard.Key, 0, lookupKeys)
 	start := readClock()
 	for i := range b.flags.rows {
-		if i%lookupKeys == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		keys = append(keys, benchKey(uint64(i)))
+		if len(keys) < lookupKeys && i+1 < b.flags.rows {
+			continue
 		}
-		t.Update(benchKey(uint64(i)), g, 1)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t.UpdateRows(nil, keys, g[:len(keys)*benchWidth], 1)
+		keys = keys[:0]
 	}
 	c := benchCase{name: fmt.Sprintf("insert width=%d rows=%d", benchWidth, t.Rows()), threads: 1, unit: "rows/s"}
 	return b.report(c, []repeat{start.since(float64(b.flags.rows))})
@@ -135,14 +141,13 @@ func (b *bencher) rowMemory(t *table.Table, before float64) error {
 }
 
 func (b *bencher) updateRows(ctx context.Context, t *table.Table, name string, batches [][]shard.Key) error {
-	g, step, at := smallGradient(benchWidth, 2), uint64(1), 0
+	g, step, at := smallGradient(lookupKeys*benchWidth, 2), uint64(1), 0
 	c := benchCase{name: name, threads: 1, unit: "rows/s", work: meanLen(batches) * float64(len(batches))}
 	return b.measure(ctx, c, nil, func(rounds int) error {
 		for range rounds * len(batches) {
 			step++
-			for _, k := range batches[at%len(batches)] {
-				t.Update(k, g, step)
-			}
+			keys := batches[at%len(batches)]
+			t.UpdateRows(nil, keys, g[:len(keys)*benchWidth], step)
 			at++
 		}
 		return nil
