@@ -15,3 +15,7 @@ func transposeVector(dst *float32, width int, src *float32, stride, rows, k int)
 func packStripsVector(dst *float32, step int, src *float32, stride, strips, columns int, wide bool) {
 	panic(noVector)
 }
+
+func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int) {
+	panic(noVector)
+}

@@ -1,0 +1,74 @@
+package gemm
+
+import "github.com/fathom-train/fathom/compute/kernel"
+
+// Strides is where the matrices of a batch lie in one operand: matrix (o, i)
+// begins at o*Outer + i*Inner.
+type Strides struct{ Outer, Inner int }
+
+// Operand is the matrices that one side of a batch of products takes.
+type Operand struct {
+	Data []float32
+	// Trans takes every stored matrix transposed.
+	Trans bool
+	// Stride is the distance between the rows of a stored matrix.
+	Stride int
+	Strides
+}
+
+func (x Operand) at(o, i int) []float32 { return x.Data[o*x.Outer+i*x.Inner:] }
+
+// Batched computes C = op(A) op(B) for outer*inner pairs of matrices of the
+// same size, as Gemm does for one: [m, k] times [k, n]. It is for products too
+// small to be packed first, such as those of attention, where outer are the
+// samples and inner the heads. The matrices of c must not overlap. c.Trans must
+// not be set.
+func Batched(outer, inner, m, n, k int, a, b, c Operand) {
+	if c.Trans {
+		panic("gemm: BUG: transposed result of a batch")
+	}
+	if !small(m, n, k) {
+		for o := range outer {
+			for i := range inner {
+				Gemm(a.Trans, b.Trans, m, n, k, a.at(o, i), a.Stride, b.at(o, i), b.Stride, c.at(o, i), c.Stride, false)
+			}
+		}
+		return
+	}
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	for o := range outer {
+		for i := range inner {
+			multiplySmall(s, m, n, k, view("A", a.Trans, m, k, a.at(o, i), a.Stride),
+				view("B", b.Trans, k, n, b.at(o, i), b.Stride), c.at(o, i), c.Stride)
+		}
+	}
+}
+
+// small tells whether multiplySmall takes the product: operands that stay in
+// the nearest cache, and at least one whole tile.
+func small(m, n, k int) bool {
+	const most = 8 << 10
+	return kernel.SIMD() && m >= tileM && n >= tileN && k > 0 && m*k <= most && k*n <= most
+}
+
+// multiplySmall computes C tile by tile from operands as they are, but a
+// transposed B, which is packed. The last tile of a row or column of tiles is
+// moved back to fit in: what it shares with the one before gets the same bits
+// twice.
+func multiplySmall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int) {
+	view("C", false, m, n, c, ldc)
+	for j := 0; j < n; j += tileN {
+		j = min(j, n-tileN)
+		strip, ldb := b.data[j*b.col:], b.row
+		if b.col != 1 {
+			packRows(s.b[:], strip, b.col, tileN, k, tileN)
+			strip, ldb = s.b[:], tileN
+		}
+		_ = strip[(k-1)*ldb+tileN-1]
+		for i := 0; i < m; i += tileM {
+			i = min(i, m-tileM)
+			tileDirectVector(k, &a.data[i*a.row], a.row, a.col, &strip[0], ldb, &c[i*ldc+j], ldc)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+#include "textflag.h"
+
+DATA directNaN<>(SB)/4, $0x7fc00000
+GLOBL directNaN<>(SB), RODATA|NOPTR, $4
+
+// Any NaN in y becomes the one in Y2.
+#define CANONICAL(y) \
+	VCMPPS    $3, y, y, Y3     \
+	VBLENDVPS Y3, Y2, y, y
+
+#define STORE(lo, hi) \
+	CANONICAL(lo)          \
+	CANONICAL(hi)          \
+	VMOVUPS lo, (DI)       \
+	VMOVUPS hi, 32(DI)     \
+	ADDQ    R13, DI
+
+// func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int)
+TEXT ·tileDirectVector(SB), NOSPLIT, $0-64
+	MOVQ k+0(FP), CX
+	MOVQ a+8(FP), SI
+	MOVQ row+16(FP), R8
+	MOVQ col+24(FP), R11
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R12
+	MOVQ c+48(FP), DI
+	MOVQ ldc+56(FP), R13
+	SHLQ $2, R8
+	SHLQ $2, R11
+	SHLQ $2, R12
+	SHLQ $2, R13
+	LEAQ (R8)(R8*2), R9   // three rows of A
+	LEAQ (R8)(R8*4), R10  // five
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	VXORPS Y12, Y12, Y12
+	VXORPS Y13, Y13, Y13
+	VXORPS Y14, Y14, Y14
+	VXORPS Y15, Y15, Y15
+direct:
+	VMOVUPS      (DX), Y0
+	VMOVUPS      32(DX), Y1
+	VBROADCASTSS (SI), Y2
+	VBROADCASTSS (SI)(R8*1), Y3
+	VFMADD231PS  Y0, Y2, Y4
+	VFMADD231PS  Y1, Y2, Y5
+	VFMADD231PS  Y0, Y3, Y6
+	VFMADD231PS  Y1, Y3, Y7
+	VBROADCASTSS (SI)(R8*2), Y2
+	VBROADCASTSS (SI)(R9*1), Y3
+	VFMADD231PS  Y0, Y2, Y8
+	VFMADD231PS  Y1, Y2, Y9
+	VFMADD231PS  Y0, Y3, Y10
+	VFMADD231PS  Y1, Y3, Y11
+	VBROADCASTSS (SI)(R8*4), Y2
+	VBROADCASTSS (SI)(R10*1), Y3
+	VFMADD231PS  Y0, Y2, Y12
+	VFMADD231PS  Y1, Y2, Y13
+	VFMADD231PS  Y0, Y3, Y14
+	VFMADD231PS  Y1, Y3, Y15
+	ADDQ R11, SI
+	ADDQ R12, DX
+	DECQ CX
+	JNZ  direct
+	VBROADCASTSS directNaN<>(SB), Y2
+	STORE(Y4, Y5)
+	STORE(Y6, Y7)
+	STORE(Y8, Y9)
+	STORE(Y10, Y11)
+	STORE(Y12, Y13)
+	STORE(Y14, Y15)
+	VZEROUPPER
+	RET
