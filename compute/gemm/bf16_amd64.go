@@ -14,9 +14,8 @@ import (
 func hasBF16() bool { return kernel.Path() == kernel.AVX512 && provenBF16() }
 
 // provenBF16 tells whether this processor has the instructions, and whether
-// they do what the definition says. Manuals leave room in what VDPBF16PS does,
-// and a processor that used it would train another model: see
-// docs/decisions/0006-bf16.md.
+// they do what the definition says. A processor that differed would train
+// another model: see docs/decisions/0006-bf16.md.
 var provenBF16 = sync.OnceValue(func() bool {
 	x := &cpu.X86
 	return x.HasAVX512F && x.HasAVX512VL && x.HasAVX512BW && x.HasAVX512BF16 && x.HasBMI2 && probeBF16()
@@ -39,14 +38,15 @@ func probeBF16() bool {
 		state ^= state << 17
 		return math.Float32frombits(uint32(state>>32)&0x807fffff | uint32(lo+state>>8%(hi-lo))<<23)
 	}
+	// Each row and column has its range: products of flushed operands, ones that
+	// round and cancel at any size, and ones that overflow.
 	for i := range a {
-		// Each row has its range, from products that are flushed through ones
-		// that cancel to ones that overflow.
 		lo := uint64(66 + 9*(i/(2*probePairs)))
 		a[i] = next(lo, lo+12)
 	}
 	for i := range b {
-		b[i] = next(120, 132)
+		lo := uint64(66 + 8*(i%bfHalf))
+		b[i] = next(lo, lo+12)
 	}
 	var got [bfM * bfHalf]float32
 	row, step := packA(s, operand{a[:], 2 * probePairs, 1}, bfM, 2*probePairs)
