@@ -58,6 +58,46 @@ func Sigmoid(x float32) float32 {
 	return Canonical(float32(1 / (1 + exp64(-float64(x)))))
 }
 
+// tanhSmall is where the quotient of Tanh would begin to cancel.
+const tanhSmall = 0x1p-12
+
+// Tanh returns the hyperbolic tangent of x within 0.5001 units in the last place.
+func Tanh(x float32) float32 {
+	d := float64(x)
+	if d < tanhSmall && d > -tanhSmall {
+		// The next term of the series is 1e-14 of the sum.
+		return float32(d * (1 - float64(float64(d*d)*(1.0/3))))
+	}
+	e := exp64(float64(2 * d))
+	return Canonical(float32((e - 1) / (e + 1)))
+}
+
+// ExpSlice sets dst[i] to Exp(x[i]).
+func ExpSlice(dst, x []float32) {
+	check("ExpSlice", len(dst), len(x))
+	i := 0
+	if SIMD() && len(x) >= vector {
+		i = len(x) &^ (vector - 1)
+		expVector(&dst[0], &x[0], i)
+	}
+	for ; i < len(x); i++ {
+		dst[i] = Exp(x[i])
+	}
+}
+
+// TanhSlice sets dst[i] to Tanh(x[i]).
+func TanhSlice(dst, x []float32) {
+	check("TanhSlice", len(dst), len(x))
+	i := 0
+	if SIMD() && len(x) >= vector {
+		i = len(x) &^ (vector - 1)
+		tanhVector(&dst[0], &x[0], i)
+	}
+	for ; i < len(x); i++ {
+		dst[i] = Tanh(x[i])
+	}
+}
+
 // SigmoidSlice sets dst[i] to Sigmoid(x[i]).
 func SigmoidSlice(dst, x []float32) {
 	check("SigmoidSlice", len(dst), len(x))

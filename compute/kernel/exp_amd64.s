@@ -24,7 +24,10 @@ DATA expConst<>+144(SB)/8, $0x8000000000000000
 DATA expConst<>+152(SB)/8, $0x3ff0000000000000 // 1, and the bias of an exponent
 DATA expConst<>+160(SB)/4, $0x7fc00000
 DATA expConst<>+164(SB)/4, $0
-GLOBL expConst<>(SB), RODATA|NOPTR, $168
+DATA expConst<>+168(SB)/8, $0x3f30000000000000 // tanhSmall
+DATA expConst<>+176(SB)/8, $0x3fd5555555555555 // 1/3
+DATA expConst<>+184(SB)/8, $0x7fffffffffffffff
+GLOBL expConst<>(SB), RODATA|NOPTR, $192
 
 // Two groups of four float64, Y0 and Y1, go through the steps of exp64 side by
 // side. One Horner step: p = p*r + 1/k!.
@@ -35,84 +38,153 @@ GLOBL expConst<>(SB), RODATA|NOPTR, $168
 	VADDPD Y8, Y4, Y4 \
 	VADDPD Y8, Y5, Y5
 
+// CONSTANTS loads what EXP needs.
+#define CONSTANTS \
+	VBROADCASTSD expConst<>+152(SB), Y14 \
+	VBROADCASTSS expConst<>+160(SB), Y13 \
+	VBROADCASTSD expConst<>+0(SB), Y12   \
+	VBROADCASTSD expConst<>+8(SB), Y11   \
+	VBROADCASTSD expConst<>+16(SB), Y10  \
+	VBROADCASTSD expConst<>+24(SB), Y9
+
+// EXP sets Y4 and Y5 to exp64 of Y0 and Y1. First they are bounded: the constant
+// is the first source, so a NaN in the second passes. Then Y6, Y7 are shifted;
+// Y4, Y5 are n; Y2, Y3 are r; and the sum is multiplied by 2^n.
+#define EXP \
+	VBROADCASTSD expConst<>+32(SB), Y8 \
+	VMINPD       Y0, Y8, Y0 \
+	VMINPD       Y1, Y8, Y1 \
+	VBROADCASTSD expConst<>+40(SB), Y8 \
+	VMAXPD       Y0, Y8, Y0 \
+	VMAXPD       Y1, Y8, Y1 \
+	VMULPD Y12, Y0, Y6 \
+	VMULPD Y12, Y1, Y7 \
+	VADDPD Y11, Y6, Y6 \
+	VADDPD Y11, Y7, Y7 \
+	VSUBPD Y11, Y6, Y4 \
+	VSUBPD Y11, Y7, Y5 \
+	VMULPD Y10, Y4, Y2 \
+	VMULPD Y10, Y5, Y3 \
+	VSUBPD Y2, Y0, Y2 \
+	VSUBPD Y3, Y1, Y3 \
+	VMULPD Y9, Y4, Y4 \
+	VMULPD Y9, Y5, Y5 \
+	VSUBPD Y4, Y2, Y2 \
+	VSUBPD Y5, Y3, Y3 \
+	VBROADCASTSD expConst<>+136(SB), Y4 \
+	VMOVAPD      Y4, Y5 \
+	HORNER(10) \
+	HORNER(9) \
+	HORNER(8) \
+	HORNER(7) \
+	HORNER(6) \
+	HORNER(5) \
+	HORNER(4) \
+	HORNER(3) \
+	HORNER(2) \
+	HORNER(1) \
+	HORNER(0) \
+	VPSLLQ $52, Y6, Y6 \
+	VPSLLQ $52, Y7, Y7 \
+	VPADDQ Y14, Y6, Y6 \
+	VPADDQ Y14, Y7, Y7 \
+	VMULPD Y6, Y4, Y4 \
+	VMULPD Y7, Y5, Y5
+
+// FINISH rounds Y4 and Y5 to eight float32 and stores them.
+#define FINISH \
+	VCVTPD2PSY  Y4, X4 \
+	VCVTPD2PSY  Y5, X5 \
+	VINSERTF128 $1, X5, Y4, Y4 \
+	VCMPPS      $3, Y4, Y4, Y5 \
+	VBLENDVPS   Y5, Y13, Y4, Y4 \
+	VMOVUPS     Y4, (DI)
+
 // func sigmoidVector(dst, x *float32, n int)
 TEXT ·sigmoidVector(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
 	VBROADCASTSD expConst<>+144(SB), Y15
-	VBROADCASTSD expConst<>+152(SB), Y14
-	VBROADCASTSS expConst<>+160(SB), Y13
-	VBROADCASTSD expConst<>+0(SB), Y12  // log2e
-	VBROADCASTSD expConst<>+8(SB), Y11  // roundMagic
-	VBROADCASTSD expConst<>+16(SB), Y10 // ln2High
-	VBROADCASTSD expConst<>+24(SB), Y9  // ln2Low
+	CONSTANTS
 
 sigmoid:
 	VCVTPS2PD (SI), Y0
 	VCVTPS2PD 16(SI), Y1
 	VXORPD    Y15, Y0, Y0
 	VXORPD    Y15, Y1, Y1
+	EXP
+	VADDPD    Y14, Y4, Y4
+	VADDPD    Y14, Y5, Y5
+	VDIVPD    Y4, Y14, Y4
+	VDIVPD    Y5, Y14, Y5
+	FINISH
+	ADDQ      $32, SI
+	ADDQ      $32, DI
+	SUBQ      $8, CX
+	JNZ       sigmoid
+	VZEROUPPER
+	RET
 
-	// The constant is the first source: a NaN in the second passes.
-	VBROADCASTSD expConst<>+32(SB), Y8
-	VMINPD       Y0, Y8, Y0
-	VMINPD       Y1, Y8, Y1
-	VBROADCASTSD expConst<>+40(SB), Y8
-	VMAXPD       Y0, Y8, Y0
-	VMAXPD       Y1, Y8, Y1
+// func expVector(dst, x *float32, n int)
+TEXT ·expVector(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	CONSTANTS
 
-	// Y6, Y7: shifted; Y4, Y5: n; Y2, Y3: r.
-	VMULPD Y12, Y0, Y6
-	VMULPD Y12, Y1, Y7
-	VADDPD Y11, Y6, Y6
-	VADDPD Y11, Y7, Y7
-	VSUBPD Y11, Y6, Y4
-	VSUBPD Y11, Y7, Y5
-	VMULPD Y10, Y4, Y2
-	VMULPD Y10, Y5, Y3
-	VSUBPD Y2, Y0, Y2
-	VSUBPD Y3, Y1, Y3
-	VMULPD Y9, Y4, Y4
-	VMULPD Y9, Y5, Y5
-	VSUBPD Y4, Y2, Y2
-	VSUBPD Y5, Y3, Y3
+exp:
+	VCVTPS2PD (SI), Y0
+	VCVTPS2PD 16(SI), Y1
+	EXP
+	FINISH
+	ADDQ      $32, SI
+	ADDQ      $32, DI
+	SUBQ      $8, CX
+	JNZ       exp
+	VZEROUPPER
+	RET
 
-	VBROADCASTSD expConst<>+136(SB), Y4
-	VMOVAPD      Y4, Y5
-	HORNER(10)
-	HORNER(9)
-	HORNER(8)
-	HORNER(7)
-	HORNER(6)
-	HORNER(5)
-	HORNER(4)
-	HORNER(3)
-	HORNER(2)
-	HORNER(1)
-	HORNER(0)
+// TANHSMALL replaces in t the elements whose x is small: by x*(1-x*x/3).
+#define TANHSMALL(x, t) \
+	VBROADCASTSD expConst<>+184(SB), Y2 \
+	VANDPD       x, Y2, Y2 \
+	VBROADCASTSD expConst<>+168(SB), Y3 \
+	VCMPPD       $1, Y3, Y2, Y2 \
+	VMULPD       x, x, Y3 \
+	VBROADCASTSD expConst<>+176(SB), Y8 \
+	VMULPD       Y8, Y3, Y3 \
+	VSUBPD       Y3, Y14, Y3 \
+	VMULPD       x, Y3, Y3 \
+	VBLENDVPD    Y2, Y3, t, t
 
-	// Times 2^n.
-	VPSLLQ $52, Y6, Y6
-	VPSLLQ $52, Y7, Y7
-	VPADDQ Y14, Y6, Y6
-	VPADDQ Y14, Y7, Y7
-	VMULPD Y6, Y4, Y4
-	VMULPD Y7, Y5, Y5
+// func tanhVector(dst, x *float32, n int)
+TEXT ·tanhVector(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	CONSTANTS
 
-	VADDPD      Y14, Y4, Y4
-	VADDPD      Y14, Y5, Y5
-	VDIVPD      Y4, Y14, Y4
-	VDIVPD      Y5, Y14, Y5
-	VCVTPD2PSY  Y4, X4
-	VCVTPD2PSY  Y5, X5
-	VINSERTF128 $1, X5, Y4, Y4
-	VCMPPS      $3, Y4, Y4, Y5
-	VBLENDVPS   Y5, Y13, Y4, Y4
-	VMOVUPS     Y4, (DI)
-	ADDQ        $32, SI
-	ADDQ        $32, DI
-	SUBQ        $8, CX
-	JNZ         sigmoid
+tanh:
+	VCVTPS2PD (SI), Y0
+	VCVTPS2PD 16(SI), Y1
+	VADDPD    Y0, Y0, Y0
+	VADDPD    Y1, Y1, Y1
+	EXP
+	VSUBPD    Y14, Y4, Y2
+	VSUBPD    Y14, Y5, Y3
+	VADDPD    Y14, Y4, Y4
+	VADDPD    Y14, Y5, Y5
+	VDIVPD    Y4, Y2, Y4
+	VDIVPD    Y5, Y3, Y5
+	VCVTPS2PD (SI), Y0
+	VCVTPS2PD 16(SI), Y1
+	TANHSMALL(Y0, Y4)
+	TANHSMALL(Y1, Y5)
+	FINISH
+	ADDQ      $32, SI
+	ADDQ      $32, DI
+	SUBQ      $8, CX
+	JNZ       tanh
 	VZEROUPPER
 	RET

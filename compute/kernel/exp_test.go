@@ -56,6 +56,7 @@ func TestTranscendentalFunctionsAreWithinTheirBound(t *testing.T) {
 		{"Log", Log, math.Log},
 		{"Log1p", Log1p, math.Log1p},
 		{"Sigmoid", Sigmoid, func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }},
+		{"Tanh", Tanh, math.Tanh},
 	} {
 		worst, at := 0.0, float32(0)
 		sweep(600_000, func(x float32) {

@@ -32,3 +32,9 @@ func momentsVector(u, w, m, v, grad *float32, n int, c *Moments)
 
 //go:noescape
 func sigmoidVector(dst, x *float32, n int)
+
+//go:noescape
+func expVector(dst, x *float32, n int)
+
+//go:noescape
+func tanhVector(dst, x *float32, n int)
