@@ -106,6 +106,7 @@ type definition struct {
 var definitions = []definition{
 	lrDefinition, fmDefinition, dnnDefinition, wideDeepDefinition, deepFMDefinition, fnnDefinition, ipnnDefinition,
 	dcnDefinition, dcnV2Definition, xDeepFMDefinition, autoIntDefinition, autoIntPlusDefinition,
+	nfmDefinition, afmDefinition, fwfmDefinition, ffmDefinition, dlrmDefinition, finalMLPDefinition,
 }
 
 // Names returns the names of the models.

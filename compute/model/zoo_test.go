@@ -27,6 +27,19 @@ func zooSpecs() []Spec {
 		{Name: "autoint", EmbeddingDim: 8, AttentionLayers: 1, Heads: 2, Residual: new(bool), Scale: true, Wide: true, Dropout: 0.2},
 		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{9, 5}, AttentionDim: 6, Heads: 3, LayerNorm: true},
 		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{9}, BatchNorm: true, Dropout: 0.2, Scale: true, Wide: true},
+		{Name: "nfm", EmbeddingDim: 6, Hidden: []int{9, 5}},
+		{Name: "nfm", EmbeddingDim: 6, Hidden: []int{9}, BatchNorm: true, Dropout: 0.2},
+		{Name: "afm", EmbeddingDim: 4},
+		{Name: "afm", EmbeddingDim: 9, AttentionDim: 5, Dropout: 0.2, Dropout2: 0.3},
+		{Name: "fwfm", EmbeddingDim: 4},
+		{Name: "fwfm", EmbeddingDim: 9, LinearType: LinearWeight},
+		{Name: "fwfm", EmbeddingDim: 4, LinearType: KeyVector},
+		{Name: "ffm", EmbeddingDim: 3},
+		{Name: "dlrm", EmbeddingDim: 3, Hidden: []int{9, 5}, BatchNorm: true},
+		{Name: "dlrm", EmbeddingDim: 3, Hidden: []int{9}, Interaction: Cat, Dropout: 0.2},
+		{Name: "finalmlp", EmbeddingDim: 3, Hidden: []int{9, 6}, Hidden2: []int{8}, Heads: 2, Dropout: 0.1, Dropout2: 0.2},
+		{Name: "finalmlp", EmbeddingDim: 3, Hidden: []int{6}, BatchNorm: true, Hidden2: []int{7, 4}, GateHidden: []int{5}},
+		{Name: "finalmlp", EmbeddingDim: 3, Hidden: []int{6}, Hidden2: []int{4}, BatchNorm2: true, GateHidden: []int{5}, Context1: []int{0}, Context2: []int{3, 1}},
 	}
 }
 
@@ -51,6 +64,11 @@ func TestZooParameterCountsMatchBARS(t *testing.T) {
 		{Spec{Name: "autoint", AttentionLayers: 6, AttentionDim: 128, Heads: 4}, frappe, 10, 306_051},
 		{Spec{Name: "autoint_plus", BatchNorm: true, AttentionLayers: 5, AttentionDim: 128, Heads: 4, LayerNorm: true, Scale: true}, frappe, 10, 622_180},
 		{Spec{Name: "autoint_plus", BatchNorm: true, AttentionLayers: 2, AttentionDim: 128, Heads: 4, LayerNorm: true, Scale: true, Wide: true}, movieLens, 3, 1_383_799},
+		{Spec{Name: "nfm"}, frappe, 10, 384_880},
+		{Spec{Name: "afm", AttentionDim: 128}, frappe, 10, 60_826},
+		{Spec{Name: "fwfm", LinearType: KeyVector}, frappe, 10, 107_826},
+		{Spec{Name: "ffm"}, frappe, 10, 490_400},
+		{Spec{Name: "dlrm", BatchNorm: true, Interaction: Cat}, frappe, 10, 417_891},
 	} {
 		c.spec.EmbeddingDim = 10
 		m, err := New(c.spec.WithDefaults(), c.fields)
@@ -60,6 +78,23 @@ func TestZooParameterCountsMatchBARS(t *testing.T) {
 		if got := parameters(m, c.rows); got != c.want {
 			t.Errorf("%+v has %d parameters over %d rows, want %d", c.spec, got, c.rows, c.want)
 		}
+	}
+}
+
+// TestFinalMLPParameterCountMatchesBARS counts as the published log does: a
+// table has a row more per field, and the context has rows of its fields only.
+func TestFinalMLPParameterCountMatchesBARS(t *testing.T) {
+	const rows, users, items, dim = 5389 + 10, 956, 4084, 10
+	m, err := New(Spec{
+		Name: "finalmlp", EmbeddingDim: dim, Hidden: []int{400}, BatchNorm: true, Dropout: 0.4,
+		Hidden2: []int{100}, BatchNorm2: true, Dropout2: 0.4, GateHidden: []int{400},
+		Context1: []int{0}, Context2: []int{1}, Heads: 5,
+	}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := parameters(m, 0) + rows*dim + (users+items)*dim; got != 253_392 {
+		t.Errorf("%d parameters, want 253392", got)
 	}
 }
 
@@ -130,5 +165,49 @@ func zooFaults() []zooFault {
 		{Spec{Name: "autoint", AttentionDim: 6, Heads: 4}, "heads: 4 do not divide the attention_dim of 6"},
 		{Spec{Name: "autoint", Hidden: []int{4}}, "hidden, dropout, batch_norm: model autoint has no hidden layers"},
 		{Spec{Name: "autoint", AttentionLayers: 65, Dropout: 1}, "attention_layers: 65"},
+		{Spec{Name: "afm", Dropout2: -1}, "dropout2: -1"},
+		{Spec{Name: "fwfm", LinearType: "lw"}, `linear_type: "lw" is none of LW, FeLV, FiLV`},
+		{Spec{Name: "dlrm", Interaction: "sum"}, `interaction: "sum" is none of dot, cat`},
+		{Spec{Name: "finalmlp", Heads: 3}, "heads: 3 do not divide the last width of hidden, 400"},
+		{Spec{Name: "finalmlp", Hidden2: []int{3}, Heads: 2}, "heads: 2 do not divide the last width of hidden2, 3"},
+		{Spec{Name: "finalmlp", Context2: []int{1}}, "context2: there are no gates"},
+		{Spec{Name: "finalmlp", GateHidden: []int{4}, Context1: []int{-1}}, "context1[0]: no field has the number -1"},
+		{Spec{Name: "finalmlp", GateHidden: []int{4}, Context1: []int{4}}, "context1[0]: no field has the number 4"},
+		{Spec{Name: "finalmlp", GateHidden: []int{4}, Context1: []int{1}, Context2: []int{0, 1}}, "context2[1]: field 1 steers a gate already"},
+		{Spec{Name: "finalmlp", GateHidden: []int{0}}, "gate_hidden[0]: 0"},
 	}
+}
+
+func TestModelsOfPairsNeedTwoFields(t *testing.T) {
+	for _, name := range Names() {
+		s := Spec{Name: name}.WithDefaults()
+		m, err := New(s, 1)
+		switch name {
+		case "fwfm", "ffm":
+			if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), "two fields") {
+				t.Errorf("%s of one field: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s of one field: %v", name, err)
+			continue
+		}
+		b := newBatch(t, Spec{Name: name, Hidden: smallNetwork(s)}, 1, 5)
+		b.step()
+		if len(m.Columns()) != len(b.model.Columns()) {
+			t.Errorf("%s: %d columns", name, len(m.Columns()))
+		}
+	}
+	if _, err := New(Spec{Name: "ffm", EmbeddingDim: 10}, ColumnWidthMax/10+2); !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), "embedding_dim") {
+		t.Errorf("huge rows: %v", err)
+	}
+}
+
+// smallNetwork returns hidden layers for a model that has a network.
+func smallNetwork(s Spec) []int {
+	if len(s.Hidden) == 0 {
+		return nil
+	}
+	return []int{6}
 }

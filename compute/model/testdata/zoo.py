@@ -155,6 +155,66 @@ def autoint_plus(t, s, *columns):
     return autoint(t, s, *columns) + network(t, s, columns[-1].flatten(1))
 
 
+def products(e):
+    i, j = pairs()
+    return e[:, i] * e[:, j]
+
+
+def nfm(t, s, linear, e):
+    return linear.sum(dim=1) + network(t, s, products(e).sum(dim=1))
+
+
+def afm(t, s, linear, e):
+    product, width = products(e), s["attention_dim"]
+    hidden = F.relu(F.linear(product, t.get("attention.weight", width, e.shape[2]), t.get("attention.bias", width)))
+    weights = (hidden @ t.get("attention.score", 1, width).T).softmax(dim=1)
+    pooled = (weights * product).sum(dim=1)
+    return linear.sum(dim=1) + t.get("bias", 1) + pooled @ t.get("fc.weight", 1, e.shape[2]).T
+
+
+def fwfm(t, s, *columns):
+    kind = s["linear_type"]
+    e = columns[1] if kind == "LW" else columns[0]
+    product = inner_products(e)
+    y = F.linear(product, t.get("pairs.weight", 1, product.shape[1]), t.get("pairs.bias", 1))
+    if kind == "LW":
+        return y + columns[0].sum(dim=1)
+    if kind == "FeLV":
+        return y + (e * columns[1]).sum(dim=(1, 2)).unsqueeze(1)
+    return y + e.flatten(1) @ t.get("linear.weight", 1, FIELDS * e.shape[2]).T
+
+
+def ffm(t, s, linear, e):
+    e = e.reshape(SAMPLES, FIELDS, FIELDS - 1, s["embedding_dim"])
+    y = linear.sum(dim=1) + t.get("bias", 1)
+    for i in range(FIELDS - 1):
+        for j in range(i + 1, FIELDS):
+            y = y + (e[:, i, j - 1] * e[:, j, i]).sum(dim=1, keepdim=True)
+    return y
+
+
+def dlrm(t, s, e):
+    return network(t, s, inner_products(e) if s["interaction"] == "dot" else e.flatten(1))
+
+
+def finalmlp(t, s, *columns):
+    e = columns[0]
+    out = []
+    for i, hidden, norm in ((1, "hidden", "batch_norm"), (2, "hidden2", "batch_norm2")):
+        x = e.flatten(1)
+        if "gate_hidden" in s:
+            fields = s.get(f"context{i}", [])
+            context = columns[1][:, fields].flatten(1) if fields else t.get(f"gate{i}.context", e.shape[2]).repeat(SAMPLES, 1)
+            x = x * 2 * torch.sigmoid(mlp(t, f"gate{i}", context, s["gate_hidden"], out=x.shape[1]))
+        out.append(mlp(t, f"mlp{i}", x, s[hidden], s.get(norm, False), out=0))
+    x, y = out
+    heads = s["heads"]
+    a, b = x.shape[1] // heads, y.shape[1] // heads
+    xy = torch.einsum("nha,hab,nhb->n", x.reshape(-1, heads, a), t.get("fusion.xy", heads, a, b), y.reshape(-1, heads, b))
+    return (F.linear(x, t.get("fusion.x.weight", 1, x.shape[1]), t.get("fusion.x.bias", 1))
+            + F.linear(y, t.get("fusion.y.weight", 1, y.shape[1]), t.get("fusion.y.bias", 1)) + xy.unsqueeze(1))
+
+
 # Per case the model, its specification and the widths of its columns.
 CASES = [
     (dnn, {"embedding_dim": 3, "hidden": [5, 4], "batch_norm": True}, [3]),
@@ -172,6 +232,17 @@ CASES = [
                "scale": True, "wide": True}, [1, 2]),
     (autoint_plus, {"embedding_dim": 3, "hidden": [5], "batch_norm": True, "attention_layers": 2, "attention_dim": 4,
                     "heads": 1, "residual": True, "scale": True, "layer_norm": True}, [3]),
+    (nfm, {"embedding_dim": 4, "hidden": [5], "batch_norm": True}, [1, 4]),
+    (afm, {"embedding_dim": 3, "attention_dim": 4}, [1, 3]),
+    (fwfm, {"embedding_dim": 3, "linear_type": "LW"}, [1, 3]),
+    (fwfm, {"embedding_dim": 3, "linear_type": "FeLV"}, [3, 3]),
+    (fwfm, {"embedding_dim": 3, "linear_type": "FiLV"}, [3]),
+    (ffm, {"embedding_dim": 2}, [1, 6]),
+    (dlrm, {"embedding_dim": 3, "hidden": [5, 2], "interaction": "dot"}, [3]),
+    (dlrm, {"embedding_dim": 2, "hidden": [5], "interaction": "cat"}, [2]),
+    (finalmlp, {"embedding_dim": 2, "hidden": [5, 4], "hidden2": [6], "batch_norm2": True, "heads": 2}, [2]),
+    (finalmlp, {"embedding_dim": 2, "hidden": [4], "batch_norm": True, "hidden2": [2], "heads": 1,
+                "gate_hidden": [3], "context1": [2, 0]}, [2, 2]),
 ]
 
 
