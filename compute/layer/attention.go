@@ -117,24 +117,27 @@ func (a *SelfAttention) scale() float32 {
 	return 1 / float32(math.Sqrt(float64(a.Out/a.Heads)))
 }
 
+// heads is x [n*Fields, Out] as a matrix [Fields, Out/Heads] per sample and head.
+func (a *SelfAttention) heads(x []float32, transposed bool) gemm.Operand {
+	return gemm.Operand{Data: x, Trans: transposed, Stride: a.Out, Strides: gemm.Strides{Outer: a.Fields * a.Out, Inner: a.Out / a.Heads}}
+}
+
+// squares is x as a matrix [Fields, Fields] per sample and head.
+func (a *SelfAttention) squares(x []float32, transposed bool) gemm.Operand {
+	size := a.Fields * a.Fields
+	return gemm.Operand{Data: x, Trans: transposed, Stride: a.Fields, Strides: gemm.Strides{Outer: a.Heads * size, Inner: size}}
+}
+
 // scores computes for every sample and head the [Fields, Fields] products of
 // the rows of x with those of y.
 func (a *SelfAttention) scores(dst, x, y []float32) {
-	f, width := a.Fields, a.Out/a.Heads
-	for i := range a.n * a.Heads {
-		at := i/a.Heads*f*a.Out + i%a.Heads*width
-		gemm.Gemm(false, true, f, f, width, x[at:], a.Out, y[at:], a.Out, dst[i*f*f:], f, false)
-	}
+	gemm.Batched(a.n, a.Heads, a.Fields, a.Fields, a.Out/a.Heads, a.heads(x, false), a.heads(y, true), a.squares(dst, false))
 }
 
 // mix computes for every sample and head the rows of x weighted by the
 // [Fields, Fields] weights, or by their transpose.
 func (a *SelfAttention) mix(dst, weights, x []float32, transposed bool) {
-	f, width := a.Fields, a.Out/a.Heads
-	for i := range a.n * a.Heads {
-		at := i/a.Heads*f*a.Out + i%a.Heads*width
-		gemm.Gemm(transposed, false, f, width, f, weights[i*f*f:], f, x[at:], a.Out, dst[at:], a.Out, false)
-	}
+	gemm.Batched(a.n, a.Heads, a.Fields, a.Out/a.Heads, a.Fields, a.squares(weights, transposed), a.heads(x, false), a.heads(dst, false))
 }
 
 // Backward overwrites dp and dx [n*Fields, In], given dy [n*Fields, Out], which
