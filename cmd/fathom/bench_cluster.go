@@ -35,8 +35,8 @@ func (b *bencher) trainCluster(ctx context.Context, name string) (err error) {
 		return fmt.Errorf("make a working directory: %w", err)
 	}
 	defer func() {
-		if err == nil { // else the logs are needed
-			err = os.RemoveAll(dir)
+		if err == nil || ctx.Err() != nil { // else the logs are needed
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
 	data, err := writeBenchData(dir, f.fields, f.batch, f.batches)
