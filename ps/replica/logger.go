@@ -31,6 +31,9 @@ func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	case hclog.Debug, hclog.Trace:
 		return
 	}
+	if msg == "failed to decode incoming command" {
+		to = slog.LevelDebug // the peer, or this node, has closed the connection
+	}
 	if !s.log.Enabled(context.Background(), to) {
 		return
 	}
