@@ -72,3 +72,52 @@ func multiplySmall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int) 
 		}
 	}
 }
+
+// tallN is the number of columns up to which packing A does not pay: every
+// element of it is used for so few.
+const tallN = 8 * tileN
+
+// tall tells whether multiplyTall takes the product.
+func tall(m, n, k int, a operand, accumulate bool) bool {
+	return kernel.SIMD() && !accumulate && a.col == 1 && m >= tileM && n >= tileN && n <= tallN && k <= kBlock
+}
+
+// multiplyTall computes C from A as it is and the strips of a small B, like
+// multiplySmall, but every row of A stays in the nearest cache for all strips.
+func multiplyTall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, e Epilogue, j0 int) {
+	strips := s.b[:]
+	for j := 0; j < n; j += tileN {
+		pack(strips[j*k:], b.from(0, min(j, n-tileN)).transposed(), tileN, k, tileN)
+	}
+	for at := 0; at < m; at += mBlock {
+		end := min(at+mBlock, m)
+		for i := at; i < end; i += tileM {
+			// The last tile may begin in rows that are finished already, but only
+			// in this block: they get the same bits before the epilogue.
+			first := i
+			if first+tileM > end {
+				first = end - tileM
+			}
+			if first < at {
+				tallRest(s, at, end, n, k, a, c, ldc)
+				break
+			}
+			for j := 0; j < n; j += tileN {
+				tileDirectVector(k, &a.data[first*a.row], a.row, 1, &strips[j*k], tileN, &c[first*ldc+min(j, n-tileN)], ldc)
+			}
+		}
+		e.apply(c[at*ldc:], end-at, n, ldc, j0)
+	}
+}
+
+// tallRest computes a last block of fewer rows than a tile has, by way of the
+// edge.
+func tallRest(s *scratch, at, end, n, k int, a operand, c []float32, ldc int) {
+	pack(s.a[:], a.from(at, 0), end-at, k, tileM)
+	for j := 0; j < n; j += tileN {
+		tileVector(k, &s.a[0], &s.b[j*k], &s.edge[0], tileN, false)
+		for r := range end - at {
+			copy(c[(at+r)*ldc+min(j, n-tileN):][:tileN], s.edge[r*tileN:])
+		}
+	}
+}

@@ -12,7 +12,7 @@ import (
 func TestEpilogueGivesTheBitsOfSeparateCalls(t *testing.T) {
 	defer SetThreads(1)
 	rng := rand.New(rand.NewPCG(8, 0))
-	for _, s := range [][3]int{{1, 1, 1}, {1, 70, 5}, {5, 1, 9}, {7, 17, 0}, {130, 33, 20}, {13, 1100, 450}, {300, 90, 61}} {
+	for _, s := range [][3]int{{1, 1, 1}, {1, 70, 5}, {5, 1, 9}, {7, 17, 0}, {130, 33, 20}, {13, 1100, 450}, {300, 90, 61}, {123, 64, 16}, {121, 17, 30}, {246, 128, 416}, {6, 16, 3}} {
 		m, n, k := s[0], s[1], s[2]
 		a, b, bias := matrix(rng, m, k, k), matrix(rng, k, n, n), matrix(rng, 1, n, n)
 		spoil(rng, a, 2, awkward)

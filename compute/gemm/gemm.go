@@ -189,6 +189,10 @@ func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, 
 		e.apply(c, m, n, ldc, j0)
 		return
 	}
+	if tall(m, n, k, a, accumulate) {
+		multiplyTall(s, m, n, k, a, b, c, ldc, e, j0)
+		return
+	}
 	step := evenly(k, kBlock)
 	for j := 0; j < n; j += nBlock {
 		nb := min(nBlock, n-j)
