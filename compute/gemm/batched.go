@@ -68,7 +68,7 @@ func multiplySmall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int) 
 		_ = strip[(k-1)*ldb+tileN-1]
 		for i := 0; i < m; i += tileM {
 			i = min(i, m-tileM)
-			tileDirectVector(k, &a.data[i*a.row], a.row, a.col, &strip[0], ldb, &c[i*ldc+j], ldc)
+			tileDirectVector(k, &a.data[i*a.row], a.row, a.col, &strip[0], ldb, &c[i*ldc+j], ldc, false)
 		}
 	}
 }
@@ -103,10 +103,59 @@ func multiplyTall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, e
 				break
 			}
 			for j := 0; j < n; j += tileN {
-				tileDirectVector(k, &a.data[first*a.row], a.row, 1, &strips[j*k], tileN, &c[first*ldc+min(j, n-tileN)], ldc)
+				tileDirectVector(k, &a.data[first*a.row], a.row, 1, &strips[j*k], tileN, &c[first*ldc+min(j, n-tileN)], ldc, false)
 			}
 		}
 		e.apply(c[at*ldc:], end-at, n, ldc, j0)
+	}
+}
+
+// deepK is how many rows of A and B multiplyDeep takes at a time: with up to 64
+// columns both stay in the nearest cache.
+const deepK = 64
+
+// deep tells whether multiplyDeep takes the product, the weight gradient of a
+// narrow layer over many samples. As tiles are not moved back, because what they
+// shared would be added twice, the columns must fill them.
+func deep(m, n, k int, a, b operand) bool {
+	return kernel.SIMD() && a.row == 1 && b.col == 1 && m <= tallN && n <= tallN && n%tileN == 0 && m >= tileM && k >= deepK
+}
+
+// multiplyDeep computes C from A, which is transposed, and B as they are, a few
+// of their rows after the other.
+func multiplyDeep(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue, j0 int) {
+	whole := m / tileM * tileM
+	for p := 0; p < k; p += deepK {
+		kb, load := min(deepK, k-p), accumulate || p > 0
+		as, bs := a.data[p*a.col:], b.data[p*b.row:]
+		for i := 0; i < whole; i += tileM {
+			for j := 0; j < n; j += tileN {
+				tileDirectVector(kb, &as[i], 1, a.col, &bs[j], b.row, &c[i*ldc+j], ldc, load)
+			}
+		}
+		if whole < m {
+			deepRest(s, m-whole, n, kb, as[whole:], a.col, bs, b.row, c[whole*ldc:], ldc, load)
+		}
+	}
+	e.apply(c, m, n, ldc, j0)
+}
+
+// deepRest is the last rows of C, fewer than a tile has, by way of the edge.
+func deepRest(s *scratch, rows, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, load bool) {
+	strip := s.a[:k*tileM]
+	for p := range k {
+		for r := range rows {
+			strip[p*tileM+r] = a[p*lda+r]
+		}
+	}
+	for j := 0; j < n; j += tileN {
+		for r := 0; load && r < rows; r++ {
+			copy(s.edge[r*tileN:(r+1)*tileN], c[r*ldc+j:])
+		}
+		tileDirectVector(k, &strip[0], 1, tileM, &b[j], ldb, &s.edge[0], tileN, load)
+		for r := range rows {
+			copy(c[r*ldc+j:][:tileN], s.edge[r*tileN:])
+		}
 	}
 }
 

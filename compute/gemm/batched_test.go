@@ -122,3 +122,38 @@ func BenchmarkBatched(b *testing.B) {
 		})
 	}
 }
+
+func TestProductsOfEveryKindGiveTheSameBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(21, 0))
+	for range 150 {
+		m, n, k := 1+rng.IntN(140), 1+rng.IntN(140), 1+rng.IntN(300)
+		if rng.IntN(2) == 0 {
+			n = (n + 15) / 16 * 16
+		}
+		transA, transB, acc := rng.IntN(2) == 0, rng.IntN(3) == 0, rng.IntN(2) == 0
+		lda, ldb := k, n
+		if transA {
+			lda = m
+		}
+		if transB {
+			ldb = k
+		}
+		a, b, c := matrix(rng, m, k, k), matrix(rng, k, n, n), matrix(rng, m, n, n)
+		spoil(rng, a, 1, awkward)
+		var want []float32
+		for _, path := range kernel.Paths() {
+			restore, _ := kernel.SetPath(path)
+			got := append([]float32(nil), c...)
+			Gemm(transA, transB, m, n, k, a, lda, b, ldb, got, n, acc)
+			restore()
+			if want == nil {
+				want = got
+			}
+			for i := range want {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%s, %d,%d,%d %v %v accumulate %v: element %d is %v, want %v", path, m, n, k, transA, transB, acc, i, got[i], want[i])
+				}
+			}
+		}
+	}
+}

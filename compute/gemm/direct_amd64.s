@@ -15,8 +15,8 @@ GLOBL directNaN<>(SB), RODATA|NOPTR, $4
 	VMOVUPS hi, 32(DI)     \
 	ADDQ    R13, DI
 
-// func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int)
-TEXT ·tileDirectVector(SB), NOSPLIT, $0-64
+// func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool)
+TEXT ·tileDirectVector(SB), NOSPLIT, $0-65
 	MOVQ k+0(FP), CX
 	MOVQ a+8(FP), SI
 	MOVQ row+16(FP), R8
@@ -31,6 +31,25 @@ TEXT ·tileDirectVector(SB), NOSPLIT, $0-64
 	SHLQ $2, R13
 	LEAQ (R8)(R8*2), R9   // three rows of A
 	LEAQ (R8)(R8*4), R10  // five
+	MOVBLZX load+64(FP), AX
+	TESTL   AX, AX
+	JZ      zero
+	LEAQ    (R13)(R13*2), AX
+	LEAQ    (R13)(R13*4), BX
+	VMOVUPS (DI), Y4
+	VMOVUPS 32(DI), Y5
+	VMOVUPS (DI)(R13*1), Y6
+	VMOVUPS 32(DI)(R13*1), Y7
+	VMOVUPS (DI)(R13*2), Y8
+	VMOVUPS 32(DI)(R13*2), Y9
+	VMOVUPS (DI)(AX*1), Y10
+	VMOVUPS 32(DI)(AX*1), Y11
+	VMOVUPS (DI)(R13*4), Y12
+	VMOVUPS 32(DI)(R13*4), Y13
+	VMOVUPS (DI)(BX*1), Y14
+	VMOVUPS 32(DI)(BX*1), Y15
+	JMP     direct
+zero:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6

@@ -193,6 +193,10 @@ func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, 
 		multiplyTall(s, m, n, k, a, b, c, ldc, e, j0)
 		return
 	}
+	if deep(m, n, k, a, b) {
+		multiplyDeep(s, m, n, k, a, b, c, ldc, accumulate, e, j0)
+		return
+	}
 	step := evenly(k, kBlock)
 	for j := 0; j < n; j += nBlock {
 		nb := min(nBlock, n-j)
