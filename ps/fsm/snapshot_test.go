@@ -263,7 +263,7 @@ func TestForgedSnapshotsAreRefused(t *testing.T) {
 	f("kind 2 behind kind 3", meta, full, block(blockRows, 0, nil))
 	f("number 7 of 2", meta, block(blockRows, 7, nil))
 	f("multiple of", meta, block(blockRows, 0, make([]byte, 3)))
-	f("twice", meta, block(blockRows, 0, v.tables[0].Block(0)), block(blockRows, 0, v.tables[0].Block(0)))
+	f("twice", meta, block(blockRows, 0, v.tables[0].Block(nil, 0)), block(blockRows, 0, v.tables[0].Block(nil, 0)))
 	f("bytes of floats", meta, full, block(blockDense, 2, make([]byte, 4)))
 	f("bytes of floats", meta, block(blockDense, 0, make([]byte, 3)))
 	f("0 of 180 floats of dense tensor 1", meta)

@@ -123,7 +123,8 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	b.block(blockMeta, 0, v.meta)
 	for i, t := range v.tables {
 		for j := range t.Blocks() {
-			b.block(blockRows, i, t.Block(j))
+			b.body = t.Block(b.body[:0], j)
+			b.block(blockRows, i, b.body)
 		}
 	}
 	for i, d := range v.dense {

@@ -2,14 +2,12 @@ package table
 
 import (
 	"fmt"
-	"unsafe"
 
 	"github.com/fathom-train/fathom/shard"
 )
 
-// Many rows at once. A row is three dependent accesses to memory away (bucket,
-// row, the rest of the row), each of which takes longer than all the arithmetic
-// on it. So a call that works on key i asks for the row of key i+ahead and for
+// Many rows at once. A row is two dependent accesses to memory away (bucket and
+// row), each of which takes longer than all the arithmetic on it. So a call that works on key i asks for the row of key i+ahead and for
 // the bucket of key i+2*ahead at the same time: a steady stream of requests,
 // because in a burst most would wait for each other.
 
@@ -28,7 +26,7 @@ type walk struct {
 	keys   []shard.Key
 	lines  int               // of a row, to ask for
 	hashes [2 * ahead]uint64 // of key i, at i modulo the length
-	rows   [2 * ahead]uint32 // guesses of the rows, likewise
+	rows   [2 * ahead]uint32 // likewise, none if not yet found
 }
 
 // start takes the first keys as far as they must be before key 0.
@@ -42,7 +40,7 @@ func (w *walk) start() {
 }
 
 // next takes the keys ahead of key i on by a stage, and returns its hash and
-// the guess of its row.
+// its row, none if it has none or was not found yet.
 func (w *walk) next(i int) (h uint64, row uint32) {
 	h, row = w.hashes[i%(2*ahead)], w.rows[i%(2*ahead)]
 	if i+2*ahead < len(w.keys) {
@@ -63,33 +61,37 @@ func (w *walk) look(i int) {
 
 // seek asks for the row that the bucket of key i names.
 func (w *walk) seek(i int) {
-	row := w.table.guess(w.hashes[i%(2*ahead)])
+	row := w.table.index.peek(w.keys[i], w.hashes[i%(2*ahead)])
 	w.rows[i%(2*ahead)] = row
 	if row != none {
 		prefetch(w.table.at(row), w.lines)
 	}
 }
 
-// lines returns the most cache lines that n bytes from a multiple of eight on
-// can touch.
-func lines(n int) int { return min((n+55)/64+1, linesMax) }
+// lines returns the most cache lines that the first n bytes of rows can touch.
+func lines(n, stride int) int {
+	if stride%64 == 0 {
+		return min((n+63)/64, linesMax)
+	}
+	return min((n+59)/64+1, linesMax)
+}
 
 // Gather writes the weights of keys, [len(keys), Width], those of Init where a
 // key has no row.
 func (t *Table) Gather(dst []float32, keys []shard.Key) {
-	w := walk{table: t, keys: keys, lines: lines(keyBytes + 4*t.width)}
+	w := walk{table: t, keys: keys, lines: lines(4*t.width, t.stride)}
 	w.start()
 	for i, k := range keys {
 		h, row := w.next(i)
-		if row == none || t.keyAt(row) != k {
-			row, _ = t.find(k, h)
+		if row == none {
+			row = t.index.find(k, h)
 		}
 		out := dst[i*t.width : (i+1)*t.width : (i+1)*t.width]
 		switch {
 		case row == none:
 			t.Init(out, k)
 		case len(out) == 16:
-			*(*[16]float32)(out) = *(*[16]float32)(unsafe.Add(t.at(row), keyBytes))
+			*(*[16]float32)(out) = *(*[16]float32)(t.at(row))
 		default:
 			copy(out, t.floats(t.at(row)))
 		}
@@ -104,7 +106,7 @@ func (t *Table) UpdateRows(before []float32, keys []shard.Key, g []float32, step
 	if len(g) != len(keys)*t.width {
 		panic(fmt.Sprintf("ps/table: BUG: %d gradients for %d rows of width %d", len(g), len(keys), t.width))
 	}
-	w := walk{table: t, keys: keys, lines: lines(t.rowBytes)}
+	w := walk{table: t, keys: keys, lines: lines(t.stride, t.stride)}
 	w.start()
 	var old []float32
 	for i, k := range keys {

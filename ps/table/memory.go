@@ -32,6 +32,18 @@ func allocate(n int) region {
 	return region{mem: unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(words))), n)}
 }
 
+// hugePage is the size of a huge page: the system gives them only to memory
+// that begins and ends with one.
+const hugePage = 2 << 20
+
+// hugeSize rounds sizes from half a huge page on up to whole ones.
+func hugeSize(n int) int {
+	if n < hugePage/2 {
+		return n
+	}
+	return (n + hugePage - 1) &^ (hugePage - 1)
+}
+
 // release gives the memory back; nothing may use it afterwards.
 func (r region) release() {
 	if r.mapped {
@@ -80,9 +92,9 @@ func (p *pool) get() *page {
 	if len(p.rest) < p.pageBytes {
 		// Slabs double, so that a small table stays small and a large one
 		// gets huge pages.
-		size := min(max(slabMin, p.bytes), slabMax)
-		size = (size + p.pageBytes - 1) / p.pageBytes * p.pageBytes
-		s := allocate(size)
+		size := max(min(max(slabMin, p.bytes), slabMax), hugeSize(p.pageBytes))
+		s := allocate(hugeSize(size))
+		size = len(s.mem)
 		p.slabs = append(p.slabs, s)
 		p.rest = s.mem
 		p.bytes += size

@@ -4,17 +4,13 @@ import "golang.org/x/sys/unix"
 
 const canMap = true
 
-// hugeMin is the size from which huge pages are asked for: random access to
-// rows is bound by address translation without them.
-const hugeMin = 2 << 20
-
 func mapMemory(n int) ([]byte, error) {
 	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, err
 	}
-	if n >= hugeMin {
-		// Advice only: a kernel without huge pages serves small ones.
+	if n >= hugePage {
+		// Random access to rows is bound by address translation without them. Advice only: a kernel without huge pages serves small ones.
 		_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
 	}
 	return mem, nil

@@ -13,7 +13,7 @@ import (
 
 const (
 	// pageMax bounds a page, unless it holds a single row.
-	pageMax  = 64 << 10
+	pageMax = 256 << 10
 	keyBytes = 8
 	// rowsMax keeps row number plus one in 32 bits.
 	rowsMax = math.MaxUint32 - 1
@@ -37,7 +37,7 @@ type Table struct {
 	columns   []column
 	width     int
 	rowFloats int
-	rowBytes  int  // stride: key, floats, padding to eight bytes
+	stride    int  // bytes of a row in a page
 	rowBits   uint // log2 of the rows of a page
 
 	pool  *pool
@@ -75,10 +75,11 @@ func New(s Schema, seed uint64) (*Table, error) {
 		at += c.Width
 		t.rowFloats += n
 	}
-	t.rowBytes = (keyBytes + 4*t.rowFloats + 7) &^ 7
+	t.stride = 4 * t.rowFloats
 	// A power of two, so that finding a row takes no division.
-	t.rowBits = uint(bits.Len(uint(max(1, pageMax/t.rowBytes))) - 1)
-	t.pool = &pool{pageBytes: t.rowBytes << t.rowBits}
+	t.rowBits = uint(bits.Len(uint(max(1, pageMax/(t.stride+keyBytes)))) - 1)
+	// Whole cache lines, so that rows of whole lines lie on no more of them.
+	t.pool = &pool{pageBytes: ((t.stride<<t.rowBits+7)&^7 + keyBytes<<t.rowBits + 63) &^ 63}
 	return t, nil
 }
 
@@ -92,7 +93,7 @@ func (t *Table) Width() int { return t.width }
 func (t *Table) RowFloats() int { return t.rowFloats }
 
 // RowBytes returns the bytes of one row in a block of View.Block and Load.
-func (t *Table) RowBytes() int { return t.rowBytes }
+func (t *Table) RowBytes() int { return blockRow(t.rowFloats) }
 
 // Rows returns the number of rows.
 func (t *Table) Rows() int { return t.rows }
@@ -118,8 +119,8 @@ func (t *Table) Close() {
 // Row returns the whole row of a key, slots included. It must not be changed
 // and is valid until the next Update, View or Close.
 func (t *Table) Row(k shard.Key) ([]float32, bool) {
-	row, ok := t.find(k, spread(k))
-	if !ok {
+	row := t.index.find(k, spread(k))
+	if row == none {
 		return nil, false
 	}
 	return t.floats(t.at(row)), true
@@ -144,15 +145,14 @@ func (t *Table) Update(k shard.Key, g []float32, step uint64) {
 	t.update(nil, k, spread(k), none, g, step)
 }
 
-// update is Update for a key with its hash and a guess of its row, none if
-// there is no guess. Unless before is nil it gets the weights before the update.
+// update is Update for a key with its hash and its row, none if that is not
+// known. Unless before is nil it gets the weights before the update.
 func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []float32, step uint64) {
-	ok := row != none && t.keyAt(row) == k
-	if !ok {
-		row, ok = t.find(k, h)
+	if row == none {
+		row = t.index.find(k, h)
 	}
 	var mem unsafe.Pointer
-	if ok {
+	if row != none {
 		mem = t.writable(row)
 		t.hash = subHash(t.hash, t.term(k, mem))
 	} else {
@@ -185,19 +185,21 @@ func (t *Table) create(k shard.Key, h uint64) unsafe.Pointer {
 	}
 	t.rows++
 	mem := t.writable(n)
-	clear(unsafe.Slice((*byte)(mem), t.rowBytes))
-	*(*shard.Key)(mem) = k
-	t.insert(h, n)
+	clear(unsafe.Slice((*byte)(mem), t.stride))
+	t.keysOf(t.base[n>>t.rowBits])[n&(1<<t.rowBits-1)] = k
+	t.index.insert(k, h, n)
 	return mem
 }
 
 // at returns the memory of a row for reading.
 func (t *Table) at(row uint32) unsafe.Pointer {
-	return unsafe.Add(t.base[row>>t.rowBits], int(row&(1<<t.rowBits-1))*t.rowBytes)
+	return unsafe.Add(t.base[row>>t.rowBits], int(row&(1<<t.rowBits-1))*t.stride)
 }
 
-// keyAt returns the key of a row.
-func (t *Table) keyAt(row uint32) shard.Key { return *(*shard.Key)(t.at(row)) }
+// keysOf returns the keys of a page, which stand behind its rows.
+func (t *Table) keysOf(page unsafe.Pointer) []shard.Key {
+	return unsafe.Slice((*shard.Key)(unsafe.Add(page, (t.stride<<t.rowBits+7)&^7)), 1<<t.rowBits)
+}
 
 // writable is at for writing: a page that a view holds is copied first.
 func (t *Table) writable(row uint32) unsafe.Pointer {
@@ -223,7 +225,7 @@ func (t *Table) own(p int) {
 
 // floats returns weights and slots of a row's memory.
 func (t *Table) floats(mem unsafe.Pointer) []float32 {
-	return unsafe.Slice((*float32)(unsafe.Add(mem, keyBytes)), t.rowFloats)
+	return unsafe.Slice((*float32)(mem), t.rowFloats)
 }
 
 // term is a row's part of the hash. Key and table go into the seed: equal rows

@@ -10,20 +10,16 @@ import (
 
 // View is a table as it was when the view was taken.
 type View struct {
-	pool        *pool
-	pages       []*page
-	rows        int
-	rowBytes    int
-	rowsPerPage int
+	table *Table // for what never changes
+	pool  *pool
+	pages []*page
+	rows  int
 }
 
-// View returns the table as it is now. It costs one step per page of at most 64 KiB;
-// a page is copied when it is first changed while the view is held.
+// View returns the table as it is now. It costs one step per page of at most
+// 256 KiB; a page is copied when it is first changed while the view is held.
 func (t *Table) View() *View {
-	v := &View{
-		pool: t.pool, pages: append([]*page(nil), t.pages...),
-		rows: t.rows, rowBytes: t.rowBytes, rowsPerPage: 1 << t.rowBits,
-	}
+	v := &View{table: t, pool: t.pool, pages: append([]*page(nil), t.pages...), rows: t.rows}
 	for i, p := range v.pages {
 		p.refs.Add(1)
 		t.viewed[i] = true
@@ -38,12 +34,21 @@ func (v *View) Rows() int { return v.rows }
 // Blocks returns the number of blocks.
 func (v *View) Blocks() int { return len(v.pages) }
 
-// Block returns block i: whole rows in the order of their creation, each its
-// key (8 bytes), its weights and slots (float32, little-endian) and zeros up to
-// a multiple of eight bytes. It must not be changed and is valid until Release.
-func (v *View) Block(i int) []byte {
-	n := min(v.rowsPerPage, v.rows-i*v.rowsPerPage)
-	return v.pages[i].mem[:n*v.rowBytes]
+// blockRow is the size of a row in a block.
+func blockRow(floats int) int { return (keyBytes + 4*floats + 7) &^ 7 }
+
+// Block appends block i to dst: whole rows in the order of their creation, each
+// its key (8 bytes), its weights and slots (float32, little-endian) and zeros up
+// to a multiple of eight bytes.
+func (v *View) Block(dst []byte, i int) []byte {
+	t, mem := v.table, unsafe.Pointer(unsafe.SliceData(v.pages[i].mem))
+	n := min(1<<t.rowBits, v.rows-i<<t.rowBits)
+	for j, k := range t.keysOf(mem)[:n] {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(k))
+		dst = append(dst, unsafe.Slice((*byte)(unsafe.Add(mem, j*t.stride)), t.stride)...)
+		dst = append(dst, make([]byte, blockRow(t.rowFloats)-keyBytes-t.stride)...)
+	}
+	return dst
 }
 
 // Release lets the view's memory go; a second call does nothing.
@@ -57,17 +62,18 @@ func (v *View) Release() {
 // Load adds the rows of a block of View.Block. It reports a block that is cut
 // off and a key that is there already; the rows before it stay.
 func (t *Table) Load(block []byte) error {
-	if len(block)%t.rowBytes != 0 {
-		return fmt.Errorf("table %q: block of %d bytes, want a multiple of %d", t.schema.Name, len(block), t.rowBytes)
+	size := t.RowBytes()
+	if len(block)%size != 0 {
+		return fmt.Errorf("table %q: block of %d bytes, want a multiple of %d", t.schema.Name, len(block), size)
 	}
-	for ; len(block) > 0; block = block[t.rowBytes:] {
+	for ; len(block) > 0; block = block[size:] {
 		k := shard.Key(binary.LittleEndian.Uint64(block))
 		h := spread(k)
-		if _, ok := t.find(k, h); ok {
+		if t.index.find(k, h) != none {
 			return fmt.Errorf("table %q: key %#x twice", t.schema.Name, uint64(k))
 		}
 		mem := t.create(k, h)
-		copy(unsafe.Slice((*byte)(mem), keyBytes+4*t.rowFloats), block)
+		copy(unsafe.Slice((*byte)(mem), t.stride), block[keyBytes:])
 		t.hash = AddHash(t.hash, t.term(k, mem))
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 func blocks(v *View) []byte {
 	var b []byte
 	for i := range v.Blocks() {
-		b = append(b, v.Block(i)...)
+		b = append(b, v.Block(nil, i)...)
 	}
 	return b
 }
@@ -50,7 +50,7 @@ func TestViewKeepsItsRowsWhileTheTableGoesOn(t *testing.T) {
 			}
 			defer again.Close()
 			for j := range h.v.Blocks() {
-				if err := again.Load(h.v.Block(j)); err != nil {
+				if err := again.Load(h.v.Block(nil, j)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -152,7 +152,7 @@ func TestLoadRefusesDamage(t *testing.T) {
 	}
 	v := tab.View()
 	defer v.Release()
-	b := v.Block(0)
+	b := v.Block(nil, 0)
 	again := open(t, schema(1), 1)
 	if err := again.Load(b[:len(b)-1]); err == nil || !strings.Contains(err.Error(), "multiple of") {
 		t.Errorf("a block that is cut off: %v", err)
