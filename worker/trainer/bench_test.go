@@ -108,7 +108,7 @@ func benchBatches(count, n int) []dataset.Batch {
 }
 
 // benchCluster is one shard in this process that holds the whole model of j.
-func benchCluster(b *testing.B, j *job.Job) *client.Client {
+func benchCluster(b testing.TB, j *job.Job) *client.Client {
 	b.Helper()
 	tables, err := j.Tables()
 	if err != nil {
@@ -155,7 +155,7 @@ func cpuSeconds() float64 {
 }
 
 // benchTrainer makes a trainer that is given its samples.
-func benchTrainer(b *testing.B, j *job.Job) *Trainer {
+func benchTrainer(b testing.TB, j *job.Job) *Trainer {
 	b.Helper()
 	net, err := model.New(j.Spec.Model, len(benchVocabulary()))
 	if err != nil {
@@ -189,12 +189,39 @@ func BenchmarkStep(b *testing.B) {
 		{"deepfm-bf16", 1, []string{"spec.train.compute=bf16"}},
 		{"deepfm-bf16", 4, []string{"spec.train.compute=bf16"}},
 		{"deepfm-bn-dropout", 4, []string{"spec.model.batch_norm=true", "spec.model.dropout=0.2"}},
+		{"autoint", 4, []string{"spec.model={name: autoint, embedding_dim: 16, attention_layers: 3, attention_dim: 64, heads: 2, residual: true, wide: true}"}},
+		{"dcnv2", 4, []string{"spec.model={name: dcnv2, embedding_dim: 16, hidden: [400, 400, 400]}"}},
 		{"fm", 1, []string{"spec.model={name: fm, embedding_dim: 16}"}},
 		{"fm", 4, []string{"spec.model={name: fm, embedding_dim: 16}"}},
 	} {
 		b.Run(fmt.Sprintf("%s/lanes=%d", c.name, c.lanes), func(b *testing.B) {
 			benchStep(b, append(c.sets, fmt.Sprintf("spec.train.lanes=%d", c.lanes)), c.lanes)
 		})
+	}
+}
+
+func TestComputeDoesNotAllocateOnceWarm(t *testing.T) {
+	j, err := job.Parse("bench.yaml", []byte(benchJob), []string{"spec.model.batch_norm=true", "spec.model.dropout=0.2", "spec.model.hidden=[32, 32]"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := benchTrainer(t, j)
+	batches := benchBatches(2, 50)
+	s := &slot{ddense: tr.newDense(), dense: &denseSet{values: tr.newDense(), ready: make(chan struct{})}, step: 1, batch: 50}
+	s.data = batches[0]
+	s.unique.Build(s.data.Keys)
+	if err := tr.pullRows(context.Background(), s, true); err != nil {
+		t.Fatal(err)
+	}
+	step := func() {
+		s.unique.Build(s.data.Keys)
+		if err := tr.compute(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step()
+	if n := testing.AllocsPerRun(10, step); n != 0 {
+		t.Errorf("%v allocations per lane, want 0", n)
 	}
 }
 
