@@ -300,6 +300,5 @@ func (b *blockReader) next() error {
 	}
 	b.before = b.digest.Sum(b.before[:0])
 	b.digest.Write(h[:])
-	b.digest.Write(b.body)
 	return nil
 }

@@ -29,12 +29,13 @@ import (
 //	image rows  of table number which: n u64, n keys u64, n*width f32
 //	image dense of tensor number which: the next of its floats
 //	chunk       a push command that waits for its step
-//	end         SHA-256 of everything before this block
+//	end         SHA-256 of the magic and of the headers before this block: with
+//	            the checksum in each of them, of everything
 //
 // The order is the one above: within a kind by table or tensor, images oldest
 // first, chunks by lane and number.
 const (
-	snapshotMagic = "FATHSNP1"
+	snapshotMagic = "FATHSNP2"
 
 	blockMeta = iota
 	blockRows
@@ -119,7 +120,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		return 0, errors.New("write snapshot: the view is released")
 	}
 	b := newBlockWriter(w)
-	b.write([]byte(snapshotMagic))
+	b.magic()
 	b.block(blockMeta, 0, v.meta)
 	for i, t := range v.tables {
 		for j := range t.Blocks() {
@@ -173,10 +174,14 @@ func (b *blockWriter) write(p []byte) {
 	if b.err != nil {
 		return
 	}
-	b.digest.Write(p)
 	n, err := b.w.Write(p)
 	b.n += int64(n)
 	b.err = err
+}
+
+func (b *blockWriter) magic() {
+	b.digest.Write([]byte(snapshotMagic))
+	b.write([]byte(snapshotMagic))
 }
 
 func (b *blockWriter) block(kind, which int, body []byte) {
@@ -185,6 +190,7 @@ func (b *blockWriter) block(kind, which int, body []byte) {
 	binary.LittleEndian.PutUint32(h[4:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(h[12:], uint32(which))
 	binary.LittleEndian.PutUint32(h[8:], blockSum(h[:], body))
+	b.digest.Write(h[:])
 	b.write(h[:])
 	b.write(body)
 }

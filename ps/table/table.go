@@ -13,7 +13,7 @@ import (
 
 const (
 	// pageMax bounds a page, unless it holds a single row.
-	pageMax = 256 << 10
+	pageMax  = 256 << 10
 	keyBytes = 8
 	// rowsMax keeps row number plus one in 32 bits.
 	rowsMax = math.MaxUint32 - 1
