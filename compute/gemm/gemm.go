@@ -9,7 +9,7 @@
 // keeps a tile of C in registers. Rows and columns missing at C's edges are
 // computed on filler and dropped. A product of one row or column has nothing to
 // gain from tiles and goes its own way (row.go); so do products so small or narrow
-that packing would cost more than it saves (batched.go).
+// that packing would cost more than it saves (batched.go).
 //
 // Gemm is safe for concurrent use on distinct destinations.
 package gemm
