@@ -2,17 +2,21 @@ package table
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/fathom-train/fathom/shard"
 )
 
 // Many rows at once. A row is two dependent accesses to memory away (bucket and
-// row), each of which takes longer than all the arithmetic on it. So a call that works on key i asks for the row of key i+ahead and for
-// the bucket of key i+2*ahead at the same time: a steady stream of requests,
-// because in a burst most would wait for each other.
+// row), each of which takes longer than all the arithmetic on it. So the keys go
+// through in groups: while one group is worked on, the rows of the next one and
+// the buckets of the one after are on their way. The requests of a group are
+// made in one burst: in a large table each waits for an address translation,
+// and only in a burst do these overlap.
 
-// ahead is how many keys lie between the stages, a power of two.
-const ahead = 16
+// group is how many keys go together: of 8, 16 and 32 the best, whatever the size
+// of the table.
+const group = 8
 
 // none is the row of a key that has none.
 const none = ^uint32(0)
@@ -20,52 +24,49 @@ const none = ^uint32(0)
 // linesMax bounds the cache lines that are asked for ahead of each row.
 const linesMax = 16
 
-// walk is the way of a call through its keys.
+// walk is the way of a call through its keys. Of each pair or triple the first
+// is of the current group, the next one of the group ahead, and so on.
 type walk struct {
 	table  *Table
-	keys   []shard.Key
-	lines  int               // of a row, to ask for
-	hashes [2 * ahead]uint64 // of key i, at i modulo the length
-	rows   [2 * ahead]uint32 // likewise, none if not yet found
+	keys   [3][]shard.Key
+	rest   []shard.Key
+	lines  int // of a row, to ask for
+	hashes [3][group]uint64
+	rows   [2][group]uint32 // none if not yet found
+	at     [group]unsafe.Pointer
 }
 
-// start takes the first keys as far as they must be before key 0.
-func (w *walk) start() {
-	for i := range min(2*ahead, len(w.keys)) {
-		w.look(i)
-	}
-	for i := range min(ahead, len(w.keys)) {
-		w.seek(i)
-	}
+// start begins a walk: after next the first group is the current one.
+func (w *walk) start(t *Table, keys []shard.Key, lines int) {
+	w.table, w.rest, w.lines = t, keys, lines
+	w.next()
+	w.next()
 }
 
-// next takes the keys ahead of key i on by a stage, and returns its hash and
-// its row, none if it has none or was not found yet.
-func (w *walk) next(i int) (h uint64, row uint32) {
-	h, row = w.hashes[i%(2*ahead)], w.rows[i%(2*ahead)]
-	if i+2*ahead < len(w.keys) {
-		w.look(i + 2*ahead)
+// next moves on by a group.
+func (w *walk) next() {
+	w.keys[0], w.keys[1] = w.keys[1], w.keys[2]
+	w.hashes[0], w.hashes[1] = w.hashes[1], w.hashes[2]
+	w.rows[0] = w.rows[1]
+	n := min(group, len(w.rest))
+	w.keys[2], w.rest = w.rest[:n], w.rest[n:]
+	index := &w.table.index
+	for i, k := range w.keys[2] {
+		h := spread(k)
+		w.hashes[2][i] = h
+		w.at[i] = index.first(h)
 	}
-	if i+ahead < len(w.keys) {
-		w.seek(i + ahead)
+	prefetch(&w.at, n, 1)
+	n = 0
+	for i, k := range w.keys[1] {
+		row := index.peek(k, w.hashes[1][i])
+		w.rows[1][i] = row
+		if row != none {
+			w.at[n] = w.table.at(row)
+			n++
+		}
 	}
-	return h, row
-}
-
-// look asks for the bucket of key i.
-func (w *walk) look(i int) {
-	h := spread(w.keys[i])
-	w.hashes[i%(2*ahead)] = h
-	prefetch(w.table.index.first(h), 1)
-}
-
-// seek asks for the row that the bucket of key i names.
-func (w *walk) seek(i int) {
-	row := w.table.index.peek(w.keys[i], w.hashes[i%(2*ahead)])
-	w.rows[i%(2*ahead)] = row
-	if row != none {
-		prefetch(w.table.at(row), w.lines)
-	}
+	prefetch(&w.at, n, w.lines)
 }
 
 // lines returns the most cache lines that the first n bytes of rows can touch.
@@ -79,22 +80,25 @@ func lines(n, stride int) int {
 // Gather writes the weights of keys, [len(keys), Width], those of Init where a
 // key has no row.
 func (t *Table) Gather(dst []float32, keys []shard.Key) {
-	w := walk{table: t, keys: keys, lines: lines(4*t.width, t.stride)}
-	w.start()
-	for i, k := range keys {
-		h, row := w.next(i)
-		if row == none {
-			row = t.index.find(k, h)
+	var w walk
+	w.start(t, keys, lines(4*t.width, t.stride))
+	for w.next(); len(w.keys[0]) > 0; w.next() {
+		for i, k := range w.keys[0] {
+			row := w.rows[0][i]
+			if row == none {
+				row = t.index.find(k, w.hashes[0][i])
+			}
+			out := dst[i*t.width : (i+1)*t.width : (i+1)*t.width]
+			switch {
+			case row == none:
+				t.Init(out, k)
+			case len(out) == 16:
+				*(*[16]float32)(out) = *(*[16]float32)(t.at(row))
+			default:
+				copy(out, t.floats(t.at(row)))
+			}
 		}
-		out := dst[i*t.width : (i+1)*t.width : (i+1)*t.width]
-		switch {
-		case row == none:
-			t.Init(out, k)
-		case len(out) == 16:
-			*(*[16]float32)(out) = *(*[16]float32)(t.at(row))
-		default:
-			copy(out, t.floats(t.at(row)))
-		}
+		dst = dst[len(w.keys[0])*t.width:]
 	}
 }
 
@@ -106,14 +110,16 @@ func (t *Table) UpdateRows(before []float32, keys []shard.Key, g []float32, step
 	if len(g) != len(keys)*t.width {
 		panic(fmt.Sprintf("ps/table: BUG: %d gradients for %d rows of width %d", len(g), len(keys), t.width))
 	}
-	w := walk{table: t, keys: keys, lines: lines(t.stride, t.stride)}
-	w.start()
+	var w walk
+	w.start(t, keys, lines(t.stride, t.stride))
 	var old []float32
-	for i, k := range keys {
-		h, row := w.next(i)
-		if before != nil {
-			old = before[i*t.width : (i+1)*t.width]
+	for w.next(); len(w.keys[0]) > 0; w.next() {
+		for i, k := range w.keys[0] {
+			if before != nil {
+				old, before = before[:t.width], before[t.width:]
+			}
+			t.update(old, k, w.hashes[0][i], w.rows[0][i], g[i*t.width:(i+1)*t.width], step)
 		}
-		t.update(old, k, h, row, g[i*t.width:(i+1)*t.width], step)
+		g = g[len(w.keys[0])*t.width:]
 	}
 }

@@ -72,7 +72,8 @@ func (s *segment) home(h uint64) int {
 	return int(at)
 }
 
-// first returns where the search for a hash begins, or nil in an empty index.
+// first returns the bucket where the search for a hash begins, or nil in an
+// empty segment.
 func (x *index) first(h uint64) unsafe.Pointer {
 	s := x.segment(h)
 	at, _ := bits.Mul64(h<<segmentBits, uint64(len(s.buckets)))
@@ -90,7 +91,7 @@ func (x *index) peek(k shard.Key, h uint64) uint32 {
 	b := &s.buckets[i]
 	row := b.find(k)
 	if row == none && b.full() && i+1 < len(s.buckets) {
-		prefetch(unsafe.Pointer(&s.buckets[i+1]), 1)
+		prefetchOne(unsafe.Pointer(&s.buckets[i+1]))
 	}
 	return row
 }

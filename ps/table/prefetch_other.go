@@ -5,4 +5,6 @@ package table
 import "unsafe"
 
 // prefetch does nothing where there is no code for it: it only saves time.
-func prefetch(unsafe.Pointer, int) {}
+func prefetch(*[group]unsafe.Pointer, int, int) {}
+
+func prefetchOne(unsafe.Pointer) {}
