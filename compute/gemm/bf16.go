@@ -34,12 +34,6 @@ func RoundBF16(x float32) float32 {
 // bf16TinyBits are the bits of BF16Tiny; the upper 16 are its bfloat16.
 const bf16TinyBits = (127 - 56) << 23
 
-// pairBF16 packs two operands the way the micro-kernel wants them: the first in
-// the upper half, which VDPBF16PS adds first.
-func pairBF16(first, second float32) uint32 {
-	return math.Float32bits(RoundBF16(first)) | math.Float32bits(RoundBF16(second))>>16
-}
-
 // GemmBF16 computes C = op(A) op(B) like Gemm, with both operands rounded by
 // RoundBF16. The result has exactly the bits of Gemm on the rounded matrices:
 // one chain of float32 fused multiply-adds per element, along k, ascending.

@@ -9,7 +9,7 @@ import (
 // fused adapts a Fusion to stack: its input is x and y side by side.
 type fused struct {
 	*Fusion
-	x, y, dx, dy []float32
+	x, y []float32
 }
 
 func (f *fused) Forward(p [][]float32, in []float32, n int) []float32 {
