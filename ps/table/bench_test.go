@@ -80,9 +80,9 @@ func batches(keys []shard.Key) [][]shard.Key {
 
 func BenchmarkGather(b *testing.B) {
 	t, keys := benchTable(b, benchRows(), optim.SGD)
-	b.ReportMetric(float64(t.Bytes())/float64(t.Rows())-float64(4*t.RowFloats()), "extra-B/row")
 	ask, dst := batches(keys), make([]float32, benchBatch*t.Width())
 	loop(b, benchBatch, func(i uint64) { t.Gather(dst, ask[i%256]) })
+	b.ReportMetric(float64(t.Bytes())/float64(t.Rows())-float64(4*t.RowFloats()), "extra-B/row")
 }
 
 func BenchmarkUpdate(b *testing.B) {
