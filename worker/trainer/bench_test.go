@@ -201,6 +201,9 @@ func BenchmarkStep(b *testing.B) {
 }
 
 func TestComputeDoesNotAllocateOnceWarm(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
 	j, err := job.Parse("bench.yaml", []byte(benchJob), []string{"spec.model.batch_norm=true", "spec.model.dropout=0.2", "spec.model.hidden=[32, 32]"})
 	if err != nil {
 		t.Fatal(err)
