@@ -110,7 +110,7 @@ func (b *bencher) insertRows(ctx context.Context, t *table.Table) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		t.UpdateRows(nil, keys, g[:len(keys)*benchWidth], 1)
+		t.UpdateRows(nil, keys, nil, g[:len(keys)*benchWidth], optim.At(1))
 		keys = keys[:0]
 	}
 	c := benchCase{name: fmt.Sprintf("insert width=%d rows=%d", benchWidth, t.Rows()), threads: 1, unit: "rows/s"}
@@ -147,7 +147,7 @@ func (b *bencher) updateRows(ctx context.Context, t *table.Table, name string, b
 		for range rounds * len(batches) {
 			step++
 			keys := batches[at%len(batches)]
-			t.UpdateRows(nil, keys, g[:len(keys)*benchWidth], step)
+			t.UpdateRows(nil, keys, nil, g[:len(keys)*benchWidth], optim.At(step))
 			at++
 		}
 		return nil

@@ -37,6 +37,7 @@ type stepFactors struct {
 	least, most float32 // bounds of the trust ratio; most is infinite when there is none
 	layerwise   uint32  // 1: the rate is times the trust ratio
 	t           uint64
+	scale       float32 // of the learning rate, from outside
 }
 
 // shortLayer is the longest layer whose direction is kept on the stack.
@@ -52,13 +53,13 @@ func newMoments(c Config) *moments {
 func (o *moments) Slots() int { return 2 }
 
 // Update implements Optimizer.
-func (o *moments) Update(w, slots, g []float32, t uint64) {
+func (o *moments) Update(w, slots, g []float32, s Step) {
 	n := len(w)
 	checkLengths(n, 2, slots, g)
 	if n == 0 {
 		return
 	}
-	f := o.factors(t)
+	f := o.factors(s)
 	if n > 1 && n <= shortLayer && kernel.SIMD() {
 		updateRow(&w[0], &slots[0], &slots[n], &g[0], n, f)
 		return
@@ -83,7 +84,7 @@ func (o *moments) Update(w, slots, g []float32, t uint64) {
 // apply is Update with room u for the direction.
 func (o *moments) apply(f *stepFactors, w, m, v, g, u []float32) {
 	f.Direction(u, w, m, v, g)
-	rate := o.c.LearningRate
+	rate := f.rate
 	if o.c.Name == LAMB {
 		rate *= o.trust(kernel.SumSquares(w), kernel.SumSquares(u))
 	}
@@ -119,21 +120,22 @@ func (o *moments) trust(weight2, direction2 float32) float32 {
 	return ratio
 }
 
-// factors returns the factors of step t.
-func (o *moments) factors(t uint64) *stepFactors {
-	if f := o.step.Load(); f != nil && f.t == t {
+// factors returns the factors of a step.
+func (o *moments) factors(s Step) *stepFactors {
+	t := s.T
+	if f := o.step.Load(); f != nil && f.t == t && f.scale == s.Rate {
 		return f
 	}
 	if t == 0 {
 		panic("compute/optim: BUG: update at step 0, steps are counted from 1")
 	}
-	f := &stepFactors{t: t}
+	f := &stepFactors{t: t, scale: s.Rate}
 	f.Beta1, f.Rest1 = o.c.Beta1, float32(1-float64(o.c.Beta1))
 	f.Beta2, f.Rest2 = o.c.Beta2, float32(1-float64(o.c.Beta2))
 	f.Correct1 = float32(1 / (1 - power(float64(o.c.Beta1), t)))
 	f.Correct2 = float32(1 / (1 - power(float64(o.c.Beta2), t)))
 	f.Epsilon = o.c.Epsilon
-	f.rate, f.floor = o.c.LearningRate, o.c.TrustFloor
+	f.rate, f.floor = float32(o.c.LearningRate*s.Rate), o.c.TrustFloor
 	f.least, f.most = o.c.TrustMin, float32(math.Inf(1))
 	if o.c.TrustMax > 0 {
 		f.most = o.c.TrustMax

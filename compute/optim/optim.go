@@ -8,7 +8,7 @@
 //
 //	o, err := optim.New(optim.Config{Name: optim.LAMB})
 //	slots := make([]float32, o.Slots()*len(w))
-//	o.Update(w, slots, g, 1)
+//	o.Update(w, slots, g, optim.At(1))
 package optim
 
 // Optimizer updates weights from gradients. It is safe for concurrent use, as
@@ -16,12 +16,27 @@ package optim
 type Optimizer interface {
 	// Slots is how many floats of state each weight has. They start at zero.
 	Slots() int
-	// Update changes w and slots by the gradient g at global step t, counted
-	// from 1. The slices are one layer: a row's column, or a whole dense
-	// tensor. len(g) is len(w), and slot s of weight i is slots[s*len(w)+i].
-	// g is not changed, and must not overlap w or slots.
-	Update(w, slots, g []float32, t uint64)
+	// Update changes w and slots by the gradient g. The slices are one layer: a
+	// row's column, or a whole dense tensor. len(g) is len(w), and slot s of
+	// weight i is slots[s*len(w)+i]. g is not changed, and must not overlap w or
+	// slots.
+	Update(w, slots, g []float32, s Step)
 }
+
+// Step is what an update depends on beside weights, slots and gradient.
+type Step struct {
+	// T is the global step, counted from 1.
+	T uint64
+	// Rate is a factor of the learning rate that something outside decided, like
+	// the coordinator when a score stopped rising; 1 leaves the rate alone.
+	Rate float32
+	// Count is how many samples' values the gradient comes from: the occurrences
+	// of a row's key in the global batch. Only cowclip looks at it.
+	Count uint32
+}
+
+// At returns step t with nothing unusual: rate 1 and one occurrence.
+func At(t uint64) Step { return Step{T: t, Rate: 1, Count: 1} }
 
 // New returns the optimizer c describes, its defaults filled in.
 func New(c Config) (Optimizer, error) {

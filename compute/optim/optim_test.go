@@ -96,7 +96,7 @@ func TestMomentsFollowThePapers(t *testing.T) {
 			ref := reference{c, wide(w), make([]float64, n), make([]float64, n)}
 			for step := uint64(1); step <= 30; step++ {
 				g := normals(r, n)
-				o.Update(w, slots, g, step)
+				o.Update(w, slots, g, At(step))
 				ref.update(g, step)
 			}
 			for i := range w {
@@ -119,7 +119,7 @@ func TestMomentsFollowThePapers(t *testing.T) {
 func TestLAMBFirstStepByHand(t *testing.T) {
 	o := mustNew(t, Config{Name: LAMB, LearningRate: 0.1})
 	w, slots := []float32{3, 4}, make([]float32, 4)
-	o.Update(w, slots, []float32{10, -0.5}, 1)
+	o.Update(w, slots, []float32{10, -0.5}, At(1))
 	step := 0.1 * 5 / math.Sqrt2
 	for i, want := range []float64{3 - step, 4 + step} {
 		if math.Abs(float64(w[i])-want) > 1e-5 {
@@ -159,12 +159,12 @@ func TestTrustRatio(t *testing.T) {
 func TestZeroWeightsLearn(t *testing.T) {
 	o := mustNew(t, Config{Name: LAMB, LearningRate: 0.1})
 	w, slots := make([]float32, 3), make([]float32, 6)
-	o.Update(w, slots, []float32{1, 0, -1}, 1)
+	o.Update(w, slots, []float32{1, 0, -1}, At(1))
 	if want := []float32{-0.1, 0, 0.1}; math.Abs(float64(w[0]-want[0])) > 1e-6 || w[1] != 0 || w[2] != -w[0] {
 		t.Errorf("weights %v, want about %v", w, want)
 	}
 	before := append([]float32(nil), w...)
-	o.Update(w, make([]float32, 6), make([]float32, 3), 2)
+	o.Update(w, make([]float32, 6), make([]float32, 3), At(2))
 	if diff := cmp.Diff(before, w); diff != "" {
 		t.Errorf("a zero gradient without history moved the weights (-before +after)\n%s", diff)
 	}
@@ -176,7 +176,7 @@ func TestSGD(t *testing.T) {
 		o := mustNew(t, c)
 		w, slots := []float32{1}, make([]float32, o.Slots())
 		for i := range steps {
-			o.Update(w, slots, []float32{2}, uint64(i+1))
+			o.Update(w, slots, []float32{2}, At(uint64(i+1)))
 		}
 		if math.Abs(float64(w[0]-want)) > 1e-6 {
 			t.Errorf("%+v: %v after %d steps, want %v", c, w[0], steps, want)
@@ -215,7 +215,7 @@ func TestUpdateHasTheSameBitsOnEveryPath(t *testing.T) {
 					if n%4 == 3 && step > 0 {
 						g[r.IntN(n)] = special[r.IntN(len(special))]
 					}
-					o.Update(w, slots, g, step+1)
+					o.Update(w, slots, g, At(step+1))
 				}
 				restore()
 				got := append(w, slots...)
@@ -244,7 +244,7 @@ func TestUpdateKeepsItsBits(t *testing.T) {
 			w[i], g[i] = float32(i)/8-0.5, float32(i*i%7)/16-0.2
 		}
 		for step := range uint64(1000) {
-			o.Update(w, slots, g, step+1)
+			o.Update(w, slots, g, At(step+1))
 		}
 		h := uint64(14695981039346656037)
 		for _, v := range append(w, slots...) {
@@ -270,8 +270,8 @@ func TestOneWeightIsALayerLikeAnyOther(t *testing.T) {
 		v, other := []float32{w[0]}, make([]float32, 2)
 		for step := uint64(1); step < 200; step++ {
 			g := normals(r, 1)
-			o.Update(w, slots, g, step)
-			o.apply(o.factors(step), v, other[:1], other[1:], g, make([]float32, 1))
+			o.Update(w, slots, g, At(step))
+			o.apply(o.factors(At(step)), v, other[:1], other[1:], g, make([]float32, 1))
 			if diff := cmp.Diff(append(v, other...), append(w, slots...)); diff != "" {
 				t.Fatalf("%s, step %d (-general +one)\n%s", c.Name, step, diff)
 			}
@@ -286,7 +286,7 @@ func TestConcurrentUpdatesOfDistinctRows(t *testing.T) {
 		r := rand.New(rand.NewPCG(uint64(row), 9))
 		w, slots := normals(r, n), make([]float32, 2*n)
 		for step := uint64(1); step < 50; step++ {
-			o.Update(w, slots, normals(r, n), step)
+			o.Update(w, slots, normals(r, n), At(step))
 		}
 		return w
 	}
@@ -320,7 +320,7 @@ func TestUpdateDoesNotAllocate(t *testing.T) {
 			o := mustNew(t, c)
 			w, g := make([]float32, n), make([]float32, n)
 			slots := make([]float32, o.Slots()*n)
-			if a := testing.AllocsPerRun(20, func() { o.Update(w, slots, g, 5) }); a > 0 {
+			if a := testing.AllocsPerRun(20, func() { o.Update(w, slots, g, At(5)) }); a > 0 {
 				t.Errorf("%+v, %d weights: %v allocations per update, want 0", c, n, a)
 			}
 		}
@@ -330,10 +330,10 @@ func TestUpdateDoesNotAllocate(t *testing.T) {
 func TestMisuseIsABug(t *testing.T) {
 	x := make([]float32, 4)
 	for name, f := range map[string]func(){
-		"short gradient": func() { mustNew(t, Config{}).Update(x, make([]float32, 8), x[:3], 1) },
-		"short slots":    func() { mustNew(t, Config{}).Update(x, make([]float32, 7), x, 1) },
-		"sgd slots":      func() { mustNew(t, Config{Name: SGD}).Update(x, x, x, 1) },
-		"step 0":         func() { mustNew(t, Config{}).Update(x, make([]float32, 8), x, 0) },
+		"short gradient": func() { mustNew(t, Config{}).Update(x, make([]float32, 8), x[:3], At(1)) },
+		"short slots":    func() { mustNew(t, Config{}).Update(x, make([]float32, 7), x, At(1)) },
+		"sgd slots":      func() { mustNew(t, Config{Name: SGD}).Update(x, x, x, At(1)) },
+		"step 0":         func() { mustNew(t, Config{}).Update(x, make([]float32, 8), x, At(0)) },
 	} {
 		func() {
 			defer func() {
@@ -344,7 +344,7 @@ func TestMisuseIsABug(t *testing.T) {
 			f()
 		}()
 	}
-	mustNew(t, Config{}).Update(nil, nil, nil, 1)
+	mustNew(t, Config{}).Update(nil, nil, nil, At(1))
 }
 
 func TestValidateReportsAllFaults(t *testing.T) {
@@ -387,11 +387,33 @@ func BenchmarkUpdate(b *testing.B) {
 					w, g := normals(r, n), normals(r, n)
 					slots := make([]float32, o.Slots()*n)
 					for b.Loop() {
-						o.Update(w, slots, g, 9)
+						o.Update(w, slots, g, At(9))
 					}
 					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/weight")
 				})
 			}
+		}
+	}
+}
+
+// A factor of the rate from outside is the same as another learning rate.
+func TestRateIsAFactorOfTheLearningRate(t *testing.T) {
+	for _, c := range everyOptimizer {
+		c = c.WithDefaults()
+		half := c
+		half.LearningRate *= 0.5
+		r := rand.New(rand.NewPCG(7, 7))
+		w := normals(r, 10)
+		v := append([]float32(nil), w...)
+		a, b := mustNew(t, c), mustNew(t, half)
+		slots, other := make([]float32, 10*a.Slots()), make([]float32, 10*a.Slots())
+		for step := uint64(1); step < 20; step++ {
+			g := normals(r, 10)
+			a.Update(w, slots, g, Step{T: step, Rate: 0.5})
+			b.Update(v, other, g, At(step))
+		}
+		if diff := cmp.Diff(append(v, other...), append(w, slots...)); diff != "" {
+			t.Errorf("%+v (-half the rate +rate of one half)\n%s", c, diff)
 		}
 	}
 }

@@ -18,14 +18,15 @@ func (o *sgd) Slots() int {
 }
 
 // Update implements Optimizer.
-func (o *sgd) Update(w, slots, g []float32, _ uint64) {
+func (o *sgd) Update(w, slots, g []float32, s Step) {
+	rate := float32(o.c.LearningRate * s.Rate)
 	checkLengths(len(w), o.Slots(), slots, g)
 	if o.c.Momentum == 0 {
 		if o.c.WeightDecay != 0 {
 			// w - lr*(g + wd*w), without room for the bracket.
-			kernel.Scale(1-float32(o.c.LearningRate*o.c.WeightDecay), w)
+			kernel.Scale(1-float32(rate*o.c.WeightDecay), w)
 		}
-		kernel.Axpy(-o.c.LearningRate, g, w)
+		kernel.Axpy(-rate, g, w)
 		return
 	}
 	kernel.Scale(o.c.Momentum, slots)
@@ -33,7 +34,7 @@ func (o *sgd) Update(w, slots, g []float32, _ uint64) {
 	if o.c.WeightDecay != 0 {
 		kernel.Axpy(o.c.WeightDecay, w, slots)
 	}
-	kernel.Axpy(-o.c.LearningRate, slots, w)
+	kernel.Axpy(-rate, slots, w)
 }
 
 // ema is an exponential moving average of what it is given instead of a
@@ -45,7 +46,7 @@ type ema struct{ keep, take float32 }
 func (*ema) Slots() int { return 0 }
 
 // Update implements Optimizer.
-func (o *ema) Update(w, slots, g []float32, _ uint64) {
+func (o *ema) Update(w, slots, g []float32, _ Step) {
 	checkLengths(len(w), 0, slots, g)
 	kernel.Scale(o.keep, w)
 	kernel.Axpy(o.take, g, w)

@@ -199,7 +199,7 @@ func (r *reference) step(step uint64) {
 			}
 		}
 		if sum != nil {
-			optimizer(d.Optimizer).Update(r.dense[i][:d.Size], r.dense[i][d.Size:], sum, step)
+			optimizer(d.Optimizer).Update(r.dense[i][:d.Size], r.dense[i][d.Size:], sum, optim.At(step))
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (r *reference) row(i int, k shard.Key, g []float32, step uint64) {
 	for _, c := range r.schema.Tables[i].Columns {
 		o := optimizer(c.Optimizer)
 		n := o.Slots() * c.Width
-		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], step)
+		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], optim.At(step))
 		at, slots = at+c.Width, slots+n
 	}
 }

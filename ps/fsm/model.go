@@ -78,7 +78,7 @@ func (d *tensor) rehash() {
 }
 
 // update applies the summed gradient.
-func (d *tensor) update(step uint64) {
+func (d *tensor) update(step optim.Step) {
 	if d.shared {
 		d.data, d.shared = slices.Clone(d.data), false
 	}

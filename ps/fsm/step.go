@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/ps/wire"
 	"github.com/fathom-train/fathom/shard"
 )
@@ -13,6 +14,7 @@ type merge struct {
 	cursors []cursor // one per lane
 	heads   []head   // of the lanes with rows left, in lane order
 	keys    []shard.Key
+	counts  []uint32
 	sums    []float32
 	have    []int
 }
@@ -25,9 +27,10 @@ type cursor struct {
 
 // head is a lane's place in its section.
 type head struct {
-	keys  []shard.Key // what is left
-	grads []float32   // likewise
-	lane  *cursor
+	keys   []shard.Key // what is left
+	counts []uint32    // likewise
+	grads  []float32   // likewise
+	lane   *cursor
 }
 
 // load moves to the lane's next section and reports whether there is one.
@@ -37,7 +40,7 @@ func (h *head) load() bool {
 	}
 	s := &h.lane.sections[h.lane.next]
 	h.lane.next++
-	h.keys, h.grads = s.Keys, s.Grads
+	h.keys, h.counts, h.grads = s.Keys, s.Counts, s.Grads
 	return true
 }
 
@@ -50,19 +53,19 @@ const (
 
 // step applies the complete open step and makes it the current version.
 func (m *model) step() {
-	step := m.version + 1
+	step := optim.At(m.version + 1)
 	img := m.nextImage()
 	for i := range m.tables {
 		m.stepTable(i, step, img)
 	}
 	m.stepDense(step, img)
 	m.merge.forget()
-	m.version = step
+	m.version = step.T
 }
 
 // stepTable merges the lanes of one table: keys ascending, the gradients of a
 // key summed in lane order, one update of each row. img may be nil.
-func (m *model) stepTable(ti int, step uint64, img *image) {
+func (m *model) stepTable(ti int, step optim.Step, img *image) {
 	t := m.tables[ti]
 	rows := m.startCursors(t.id)
 	if img != nil {
@@ -70,6 +73,7 @@ func (m *model) stepTable(ti int, step uint64, img *image) {
 	}
 	block := max(1, min(mergeRows, mergeFloats/t.width))
 	m.merge.keys = slices.Grow(m.merge.keys[:0], block)[:block]
+	m.merge.counts = slices.Grow(m.merge.counts[:0], block)[:block]
 	m.merge.sums = slices.Grow(m.merge.sums[:0], block*t.width)[:block*t.width]
 	for {
 		n := m.merge.next(t.width)
@@ -81,11 +85,11 @@ func (m *model) stepTable(ti int, step uint64, img *image) {
 		if img != nil {
 			before = img.tables[ti].add(keys, t.width)
 		}
-		t.table.UpdateRows(before, keys, sums, step)
+		t.table.UpdateRows(before, keys, m.merge.counts[:n], sums, step)
 	}
 }
 
-// next fills keys and sums with the next rows and returns their number.
+// next fills keys, counts and sums with the next rows and returns their number.
 func (g *merge) next(width int) (n int) {
 	for ; n < len(g.keys) && len(g.heads) > 0; n++ {
 		least := g.heads[0].keys[0]
@@ -95,6 +99,7 @@ func (g *merge) next(width int) (n int) {
 		g.keys[n] = least
 		sum := g.sums[n*width : (n+1)*width]
 		first, gone := true, false
+		g.counts[n] = 0
 		for i := range g.heads {
 			h := &g.heads[i]
 			if h.keys[0] != least {
@@ -106,7 +111,8 @@ func (g *merge) next(width int) (n int) {
 			} else {
 				kernel.Add(sum, h.grads[:width])
 			}
-			h.keys, h.grads = h.keys[1:], h.grads[width:]
+			g.counts[n] += h.counts[0]
+			h.keys, h.counts, h.grads = h.keys[1:], h.counts[1:], h.grads[width:]
 			gone = gone || len(h.keys) == 0
 		}
 		if gone {
@@ -163,7 +169,7 @@ func (m *model) startCursors(id uint16) (rows int) {
 // stepDense sums the lanes of the dense tensors in lane order and updates
 // each tensor once. A lane without samples carries no tensor; when no lane
 // carries any, none is updated. img may be nil.
-func (m *model) stepDense(step uint64, img *image) {
+func (m *model) stepDense(step optim.Step, img *image) {
 	first := true
 	for i := range m.pending.lanes {
 		carried := false

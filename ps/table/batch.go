@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/shard"
 )
 
@@ -103,10 +104,10 @@ func (t *Table) Gather(dst []float32, keys []shard.Key) {
 }
 
 // UpdateRows applies one step's gradients, [len(keys), Width], to rows, creating
-// those that are absent, in the order of the keys. Unless before is nil it gets
-// the weights before the update, laid out alike; those of a new row are the
-// initial ones.
-func (t *Table) UpdateRows(before []float32, keys []shard.Key, g []float32, step uint64) {
+// those that are absent, in the order of the keys. counts has the occurrences of
+// each key; nil stands for step's count. Unless before is nil it gets the weights
+// before the update, laid out alike; those of a new row are the initial ones.
+func (t *Table) UpdateRows(before []float32, keys []shard.Key, counts []uint32, g []float32, step optim.Step) {
 	if len(g) != len(keys)*t.width {
 		panic(fmt.Sprintf("ps/table: BUG: %d gradients for %d rows of width %d", len(g), len(keys), t.width))
 	}
@@ -117,6 +118,9 @@ func (t *Table) UpdateRows(before []float32, keys []shard.Key, g []float32, step
 		for i, k := range w.keys[0] {
 			if before != nil {
 				old, before = before[:t.width], before[t.width:]
+			}
+			if counts != nil {
+				step.Count, counts = counts[0], counts[1:]
 			}
 			t.update(old, k, w.hashes[0][i], w.rows[0][i], g[i*t.width:(i+1)*t.width], step)
 		}

@@ -58,7 +58,7 @@ func benchTable(b *testing.B, rows int, optimizer string) (*Table, []shard.Key) 
 	g := make([]float32, benchBatch*t.Width())
 	for lo := 0; lo < rows; lo += benchBatch {
 		part := keys[lo:min(lo+benchBatch, rows)]
-		t.UpdateRows(nil, part, g[:len(part)*t.Width()], 1)
+		t.UpdateRows(nil, part, nil, g[:len(part)*t.Width()], optim.At(1))
 	}
 	return t, keys
 }
@@ -90,14 +90,14 @@ func BenchmarkUpdate(b *testing.B) {
 	ask, g := batches(keys), make([]float32, benchBatch*t.Width())
 	random.Init{Kind: random.Normal, Scale: .01}.Fill(g, 1)
 	b.Run("rows", func(b *testing.B) {
-		loop(b, benchBatch, func(i uint64) { t.UpdateRows(nil, ask[i%256], g, 1+i) })
+		loop(b, benchBatch, func(i uint64) { t.UpdateRows(nil, ask[i%256], nil, g, optim.At(1+i)) })
 	})
 	b.Run("keeping", func(b *testing.B) {
 		before := make([]float32, len(g))
-		loop(b, benchBatch, func(i uint64) { t.UpdateRows(before, ask[i%256], g, 1+i) })
+		loop(b, benchBatch, func(i uint64) { t.UpdateRows(before, ask[i%256], nil, g, optim.At(1+i)) })
 	})
 	b.Run("hot", func(b *testing.B) {
-		loop(b, 256, func(i uint64) { t.UpdateRows(nil, ask[0][:256], g[:256*16], 1+i) })
+		loop(b, 256, func(i uint64) { t.UpdateRows(nil, ask[0][:256], nil, g[:256*16], optim.At(1+i)) })
 	})
 }
 
@@ -108,6 +108,6 @@ func BenchmarkCreate(b *testing.B) {
 		for j := range keys {
 			keys[j] = shard.Key(random.Word(1, i*benchBatch+uint64(j)))
 		}
-		t.UpdateRows(nil, keys, g, 2)
+		t.UpdateRows(nil, keys, nil, g, optim.At(2))
 	})
 }

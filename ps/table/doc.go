@@ -11,7 +11,7 @@
 // the cut into shards can be seen in a model.
 //
 //	t, err := table.New(schema, seed)
-//	t.Update(key, gradient, step)
+//	t.Update(key, gradient, optim.At(step))
 //	row, ok := t.Row(key)
 //	v := t.View()
 //	defer v.Release()

@@ -138,7 +138,7 @@ func (t *Table) Init(dst []float32, k shard.Key) {
 
 // Update applies one step's gradient (of all columns) to a row, creating it
 // when it is absent.
-func (t *Table) Update(k shard.Key, g []float32, step uint64) {
+func (t *Table) Update(k shard.Key, g []float32, step optim.Step) {
 	if len(g) != t.width {
 		panic(fmt.Sprintf("ps/table: BUG: gradient of %d elements for rows of width %d", len(g), t.width))
 	}
@@ -147,7 +147,7 @@ func (t *Table) Update(k shard.Key, g []float32, step uint64) {
 
 // update is Update for a key with its hash and its row, none if that is not
 // known. Unless before is nil it gets the weights before the update.
-func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []float32, step uint64) {
+func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []float32, step optim.Step) {
 	if row == none {
 		row = t.index.find(k, h)
 	}

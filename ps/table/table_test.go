@@ -68,7 +68,7 @@ func (w *twin) update(k shard.Key, g []float32, step uint64) {
 	at, slots := 0, w.t.Width()
 	for i, c := range w.t.schema.Columns {
 		n := w.opts[i].Slots() * c.Width
-		w.opts[i].Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], step)
+		w.opts[i].Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], optim.At(step))
 		at, slots = at+c.Width, slots+n
 	}
 }
@@ -133,11 +133,11 @@ func TestTableAgreesWithItsTwin(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "one by one") {
 				for i, k := range keys {
-					tab.Update(k, g[i*tab.Width():(i+1)*tab.Width()], step+1)
+					tab.Update(k, g[i*tab.Width():(i+1)*tab.Width()], optim.At(step+1))
 				}
 				continue
 			}
-			tab.UpdateRows(before, keys, g, step+1)
+			tab.UpdateRows(before, keys, nil, g, optim.At(step+1))
 			if !slices.Equal(before, want) {
 				t.Fatalf("weights before the update of %#x are %v, want %v", keys, before, want)
 			}
@@ -154,7 +154,7 @@ func TestManyRowsSurviveTheGrowthOfTheIndex(t *testing.T) {
 	const n = 50000
 	for i := range shard.Key(n) {
 		k := i << 40 // keys of one shard and with equal low bits
-		tab.Update(k, g, 1)
+		tab.Update(k, g, optim.At(1))
 		w.update(k, g, 1)
 	}
 	w.compare(t, tab)
@@ -210,12 +210,12 @@ func TestRowHoldsWeightsThenSlotsOfEachColumn(t *testing.T) {
 	if tab.Width() != 5 || tab.RowFloats() != 13 || tab.Slots(0) != 2 || tab.Slots(1) != 0 {
 		t.Errorf("width %d, floats %d, slots %d and %d; want 5, 13, 2, 0", tab.Width(), tab.RowFloats(), tab.Slots(0), tab.Slots(1))
 	}
-	tab.Update(9, []float32{0, 0, 0, 0, 1}, 1)
+	tab.Update(9, []float32{0, 0, 0, 0, 1}, optim.At(1))
 	row, _ := tab.Row(9)
 	if !slices.Equal(row[5:], make([]float32, 8)) {
 		t.Errorf("a gradient of the other column reached the slots: %v", row)
 	}
-	tab.Update(9, []float32{0, 0, 0, 1, 0}, 2)
+	tab.Update(9, []float32{0, 0, 0, 1, 0}, optim.At(2))
 	row, _ = tab.Row(9)
 	for i, x := range row[5:] {
 		if moved := i == 3 || i == 7; moved != (x != 0) {
@@ -231,9 +231,9 @@ func TestHashDoesNotDependOnOrderOrCutOfRows(t *testing.T) {
 	t.Parallel()
 	all, even, odd := open(t, schema(1), 1), open(t, schema(1), 1), open(t, schema(1), 1)
 	for k := range shard.Key(1000) {
-		all.Update(999-k, gradient(5, 999-k, 1), 1)
+		all.Update(999-k, gradient(5, 999-k, 1), optim.At(1))
 		half := []*Table{even, odd}[k%2]
-		half.Update(k, gradient(5, k, 1), 1)
+		half.Update(k, gradient(5, k, 1), optim.At(1))
 	}
 	if got, want := AddHash(even.Hash(), odd.Hash()), all.Hash(); got != want {
 		t.Errorf("two halves hash to %x, the whole to %x", got, want)
@@ -254,7 +254,7 @@ func TestGatherReadsAnyNumberOfRows(t *testing.T) {
 	t.Parallel()
 	tab := open(t, schema(1), 1)
 	for k := range shard.Key(50) {
-		tab.Update(2*k, gradient(5, k, 1), 1)
+		tab.Update(2*k, gradient(5, k, 1), optim.At(1))
 	}
 	for n := range 100 {
 		keys, want := make([]shard.Key, n), make([]float32, 5*n)
@@ -279,7 +279,7 @@ type plain struct{}
 
 func (plain) Slots() int { return 0 }
 
-func (plain) Update(w, _, g []float32, _ uint64) {
+func (plain) Update(w, _, g []float32, _ optim.Step) {
 	for i := range w {
 		w[i] -= g[i]
 	}
@@ -297,9 +297,9 @@ func TestTheTableAllocatesNothingPerRow(t *testing.T) {
 		step++
 		for i := range keys {
 			keys[i] = shard.Key(i)
-			tab.Update(keys[i], g, step)
+			tab.Update(keys[i], g, optim.At(step))
 		}
-		tab.UpdateRows(dst, keys, dst, step)
+		tab.UpdateRows(dst, keys, nil, dst, optim.At(step))
 	}
 	update()
 	if n := testing.AllocsPerRun(20, update); n != 0 {
@@ -339,5 +339,5 @@ func TestGradientOfTheWrongWidthPanics(t *testing.T) {
 			t.Errorf("got panic %v", r)
 		}
 	}()
-	tab.Update(1, make([]float32, 4), 1)
+	tab.Update(1, make([]float32, 4), optim.At(1))
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/shard"
 	"pgregory.net/rapid"
 )
@@ -68,8 +69,8 @@ func TestViewKeepsItsRowsWhileTheTableGoesOn(t *testing.T) {
 				rows := rapid.SampledFrom([]int{1, 500, 1100}).Draw(t, "rows") // a page holds 1024
 				for i := range shard.Key(rows) {
 					g := gradient(5, i, step)
-					tab.Update(i, g, step)
-					plain.Update(i, g, step)
+					tab.Update(i, g, optim.At(step))
+					plain.Update(i, g, optim.At(step))
 				}
 			},
 			"view": func(t *rapid.T) {
@@ -98,7 +99,7 @@ func TestViewIsReadWhileRowsChange(t *testing.T) {
 	t.Parallel()
 	tab := open(t, schema(1), 1)
 	for k := range shard.Key(3000) {
-		tab.Update(k, gradient(5, k, 1), 1)
+		tab.Update(k, gradient(5, k, 1), optim.At(1))
 	}
 	v := tab.View()
 	want := blocks(v)
@@ -113,7 +114,7 @@ func TestViewIsReadWhileRowsChange(t *testing.T) {
 	})
 	for step := range uint64(5) {
 		for k := range shard.Key(4000) {
-			tab.Update(k, gradient(5, k, step+2), step+2)
+			tab.Update(k, gradient(5, k, step+2), optim.At(step+2))
 		}
 	}
 	reader.Wait()
@@ -126,7 +127,7 @@ func TestViewOutlivesItsTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for k := range shard.Key(100000) { // enough for mapped memory
-		tab.Update(k, []float32{1, 2, 3, 4, 5}, 1)
+		tab.Update(k, []float32{1, 2, 3, 4, 5}, optim.At(1))
 	}
 	v := tab.View()
 	want := blocks(v)
@@ -148,7 +149,7 @@ func TestLoadRefusesDamage(t *testing.T) {
 	t.Parallel()
 	tab := open(t, schema(1), 1)
 	for k := range shard.Key(3) {
-		tab.Update(k, gradient(5, k, 1), 1)
+		tab.Update(k, gradient(5, k, 1), optim.At(1))
 	}
 	v := tab.View()
 	defer v.Release()
@@ -177,7 +178,7 @@ func TestRowsWiderThanAPage(t *testing.T) {
 	for step := range uint64(2) {
 		for k := range shard.Key(40) {
 			g := gradient(MaxWidth, k, step+1)
-			tab.Update(k, g, step+1)
+			tab.Update(k, g, optim.At(step+1))
 			w.update(k, g, step+1)
 		}
 	}
