@@ -93,7 +93,7 @@ func (c *cluster) coordinatorOn(node string, on store.Store) (*Service, func()) 
 	c.t.Helper()
 	l := bufconn.Listen(1 << 20)
 	s, err := New(Config{Node: node, Advertise: address(node), Store: on, Logger: c.log,
-		Registerer: prometheus.NewRegistry(), listener: l})
+		Registerer: prometheus.NewRegistry(), Listener: l})
 	if err != nil {
 		c.t.Fatal(err)
 	}

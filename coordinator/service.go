@@ -55,9 +55,8 @@ type Config struct {
 	Cluster    string // prefix of all keys in the store; default "fathom"
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-
-	// listener is used instead of Listen.
-	listener net.Listener
+	// Listener is used instead of Listen.
+	Listener net.Listener
 }
 
 func (c Config) withDefaults() Config {
@@ -76,7 +75,7 @@ func (c Config) Validate() error {
 	if c.Node == "" {
 		faults = append(faults, errors.New("node: a coordinator needs a name"))
 	}
-	if c.Listen == "" && c.listener == nil {
+	if c.Listen == "" && c.Listener == nil {
 		faults = append(faults, errors.New("listen: an address is needed"))
 	}
 	if len(c.Etcd) == 0 && c.Store == nil {
@@ -113,7 +112,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("configure coordinator: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, store: cfg.Store, listener: cfg.listener}
+	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, store: cfg.Store, listener: cfg.Listener}
 	var err error
 	if s.listener == nil {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {

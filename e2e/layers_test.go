@@ -71,6 +71,8 @@ var layers = map[string][]string{
 		"proto", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto"},
+	// sim runs everything in one process, on simulated time, network and disks.
+	"e2e/sim": {"ps", "worker", "coordinator"},
 }
 
 // owners lists the packages that may import a third-party module; a module
@@ -78,14 +80,14 @@ var layers = map[string][]string{
 var owners = map[string][]string{
 	"github.com/apache/arrow/go/v17":      {"worker/dataset"},
 	"github.com/hashicorp/raft":           {"ps/replica"},
-	"github.com/hashicorp/raft-wal":       {"ps/replica"},
+	"github.com/hashicorp/raft-wal":       {"ps/replica", "e2e/sim"}, // sim: a disk of its own under the log
 	"github.com/hashicorp/go-hclog":       {"ps/replica"},
 	"go.etcd.io/etcd":                     {"coordinator/store"},
 	"go.uber.org/zap":                     {"coordinator/store"},
 	"github.com/spf13/cobra":              {"cmd/fathom"},
 	"github.com/mattn/go-isatty":          {"cmd/fathom"},
 	"github.com/prometheus/client_golang": {"ps", "ps/replica", "worker", "worker/dataset", "worker/trainer", "coordinator", "cmd/fathom"},
-	"google.golang.org/grpc":              {"proto", "ps", "ps/frame", "ps/replica", "ps/client", "coordinator", "coordinator/client", "cmd/fathom"},
+	"google.golang.org/grpc":              {"proto", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/client", "cmd/fathom"},
 	"google.golang.org/protobuf":          {"proto", "ps", "ps/frame", "coordinator", "coordinator/client", "worker"},
 	"github.com/zeebo/xxh3":               {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                  {"coordinator/job"},

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/fathom-train/fathom/ps/replica"
 )
 
 // Config describes one server. The zero value of everything after
@@ -45,6 +48,13 @@ type Config struct {
 	// DeleteAfter is how long an order must have left out a group before its data
 	// is deleted (default 10 s).
 	DeleteAfter time.Duration
+	// Listener is used instead of Listen, Dial instead of TCP to reach the raft
+	// groups of other servers; DialOptions are added to those of the session.
+	Listener    net.Listener
+	Dial        replica.Dialer
+	DialOptions []grpc.DialOption
+	// Tune may change the configuration of a replica before it is opened.
+	Tune func(*replica.Config)
 	// RetryAfter is the pause before a group that failed is opened again (default
 	// 5 s); one with damaged data is not.
 	RetryAfter time.Duration
@@ -78,7 +88,7 @@ func (c Config) Validate() error {
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("the data directory is not named"))
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil && c.Listener == nil {
 		errs = append(errs, fmt.Errorf("address to listen on: %w", err))
 	}
 	if c.Advertise != "" {

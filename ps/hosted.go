@@ -91,14 +91,18 @@ func (h *hosted) start() (*replica.Group, []byte, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: schema of %s: %w", errOrder, h.name, err)
 	}
-	g, err := replica.Open(replica.Config{
+	cfg := replica.Config{
 		Dir:   filepath.Join(s.cfg.DataDir, groupsFolder, filepath.FromSlash(h.name)),
 		Group: h.name, Node: s.cfg.Node, Address: s.cfg.Advertise,
 		Members: membersOf(o), Bootstrap: o.GetBootstrap(),
 		Heartbeat: s.cfg.Heartbeat, SnapshotBytes: s.cfg.SnapshotBytes, DiskTimeout: s.cfg.DiskTimeout,
 		Logger: s.cfg.Logger, Metrics: s.replicas,
 		OnFatal: s.die, OnChange: h.rouse,
-	}, s.mux)
+	}
+	if s.cfg.Tune != nil {
+		s.cfg.Tune(&cfg)
+	}
+	g, err := replica.Open(cfg, s.mux)
 	return g, encoded, err
 }
 

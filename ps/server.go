@@ -69,8 +69,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux, err := replica.ListenMux(cfg.Listen)
-	if err != nil {
+	var mux *replica.Mux
+	if cfg.Listener != nil {
+		mux = replica.NewMux(cfg.Listener, cfg.Dial)
+	} else if mux, err = replica.ListenMux(cfg.Listen); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	if cfg.Advertise == "" {
@@ -79,7 +81,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, mux: mux, unlock: unlock,
 		replicas:    replica.NewMetrics(cfg.Registerer),
-		session:     client.NewSession(cfg.Coordinators, cfg.Logger),
+		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.DialOptions...),
 		incarnation: uint64(time.Now().UnixNano()),
 		pullBytes:   semaphore.NewWeighted(cfg.InFlightBytes),
 		fatal:       make(chan error, 1),
@@ -141,7 +143,8 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	err := work.Wait()
 	if errors.Is(err, replica.ErrDiskStalled) {
-		return err // closing would wait for the disk
+		go s.shut() // it waits for the disk, the process must not
+		return err
 	}
 	return errors.Join(err, s.shut())
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/fathom-train/fathom/compute/gemm"
 	"github.com/fathom-train/fathom/coordinator/client"
@@ -22,10 +23,11 @@ import (
 
 // Config configures an Agent.
 type Config struct {
-	Node           string   // stable name, unique in the cluster
-	Coordinators   []string // addresses to join
-	Threads        int      // goroutines of one matrix product; 0 means 1
-	MetricsAddress string   // told to the coordinator
+	Node           string            // stable name, unique in the cluster
+	Coordinators   []string          // addresses to join
+	Threads        int               // goroutines of one matrix product; 0 means 1
+	MetricsAddress string            // told to the coordinator
+	DialOptions    []grpc.DialOption // added to those of every connection
 	Logger         *slog.Logger
 	Registerer     prometheus.Registerer
 }
@@ -58,7 +60,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg:         cfg,
 		log:         cfg.Logger,
-		session:     client.NewSession(cfg.Coordinators, cfg.Logger),
+		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.DialOptions...),
 		incarnation: uint64(time.Now().UnixNano()),
 		orders:      make(chan *proto.NodeOrder, 1),
 		lanes:       map[int]*proto.LaneReport{},

@@ -57,7 +57,7 @@ func (o *openData) close() error {
 func (a *Agent) start(ctx context.Context, order *proto.WorkerOrder, data *openData) *assignment {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &assignment{agent: a, order: order, cancel: cancel, done: make(chan struct{}), data: data,
-		ps: client.Dial(order.GetJob(), order.GetRun())}
+		ps: client.Dial(order.GetJob(), order.GetRun(), a.cfg.DialOptions...)}
 	s.ps.SetRoutes(routes(order))
 	go func() {
 		defer close(s.done)

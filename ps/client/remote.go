@@ -35,9 +35,10 @@ var reconnect = backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6
 var errRefused = errors.New("refused")
 
 // Dial returns a client of the servers named by the routes that SetRoutes
-// gives it; connections are made when they are first needed.
-func Dial(job string, run uint64) *Client {
-	r := &remote{job: job, conns: map[string]*grpc.ClientConn{}, leaders: map[int]int{}}
+// gives it; connections are made when they are first needed. The options are
+// added to those of every connection.
+func Dial(job string, run uint64, options ...grpc.DialOption) *Client {
+	r := &remote{job: job, options: options, conns: map[string]*grpc.ClientConn{}, leaders: map[int]int{}}
 	c := newClient(run, r)
 	r.client = c
 	return c
@@ -65,8 +66,9 @@ func (c *Client) Close() error {
 
 // remote reaches the shards over gRPC.
 type remote struct {
-	client *Client
-	job    string
+	client  *Client
+	job     string
+	options []grpc.DialOption
 
 	// mu guards the fields below.
 	mu    sync.Mutex
@@ -191,21 +193,22 @@ func (r *remote) conn(address string) (*grpc.ClientConn, error) {
 	if c, ok := r.conns[address]; ok {
 		return c, nil
 	}
-	c, err := grpc.NewClient(address,
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(frame.Codec{}),
 			grpc.MaxCallRecvMsgSize(frame.MaxMessage),
 			grpc.MaxCallSendMsgSize(frame.MaxMessage)),
-		grpc.WithInitialWindowSize(16<<20),
-		grpc.WithInitialConnWindowSize(32<<20),
-		grpc.WithReadBufferSize(512<<10),
-		grpc.WithWriteBufferSize(512<<10),
+		grpc.WithInitialWindowSize(16 << 20),
+		grpc.WithInitialConnWindowSize(32 << 20),
+		grpc.WithReadBufferSize(512 << 10),
+		grpc.WithWriteBufferSize(512 << 10),
 		// A server that died is found by its refused connection; a silent
 		// network by the keepalive.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 2 * time.Second, Backoff: reconnect}),
-	)
+	}
+	c, err := grpc.NewClient(address, append(options, r.options...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}

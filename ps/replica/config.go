@@ -51,6 +51,8 @@ type Config struct {
 	SnapshotBytes int64
 	// SegmentBytes is the size of a log file (default 16 MiB).
 	SegmentBytes int
+	// Files holds the log's segments (default: files in Dir).
+	Files Files
 	// CachedEntries of the log are kept in memory for slow followers (default 64).
 	CachedEntries int
 	// DiskTimeout is the longest a write to the log may take (default 5 s).

@@ -365,7 +365,7 @@ func TestStaleLogBeforeASnapshotIsDropped(t *testing.T) {
 	eventually(t, "a snapshot", func() bool { return c.groups[0].snaps.size.Load() > 0 })
 	c.close(0)
 	// As after a crash between installing a snapshot and clearing the log.
-	w, err := openWAL(filepath.Join(c.dirs[0], walFolder), 32<<10, raftLogger(c.config(0).withDefaults().Logger))
+	w, err := openWAL(filepath.Join(c.dirs[0], walFolder), 32<<10, nil, raftLogger(c.config(0).withDefaults().Logger))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,8 @@ type Group struct {
 	end       context.CancelFunc
 	failOnce  sync.Once
 	closing   chan struct{} // closed when Close begins
+	stopOnce  sync.Once
+	down      chan struct{} // closed when raft has stopped
 	closeOnce sync.Once
 	closeErr  error
 
@@ -93,7 +95,7 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 	if !cfg.Bootstrap && !HasData(cfg.Dir) {
 		return nil, fmt.Errorf("open group %s: %s is empty: %w", cfg.Group, cfg.Dir, ErrNoData)
 	}
-	w, err := openWAL(filepath.Join(cfg.Dir, walFolder), cfg.SegmentBytes, raftLogger(cfg.Logger))
+	w, err := openWAL(filepath.Join(cfg.Dir, walFolder), cfg.SegmentBytes, cfg.Files, raftLogger(cfg.Logger))
 	if err != nil {
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
@@ -122,6 +124,7 @@ func newGroup(cfg Config) *Group {
 		bytes:   semaphore.NewWeighted(cfg.OutstandingBytes),
 		entries: semaphore.NewWeighted(cfg.OutstandingEntries),
 		closing: make(chan struct{}),
+		down:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 		// Raft's main loop blocks on this one; the watcher always reads it.
 		notify:   make(chan bool, 8),
@@ -343,10 +346,8 @@ func (g *Group) fail(err error) {
 	}
 	if !errors.Is(err, ErrClosed) {
 		g.cfg.Logger.Error("replica leaves service", "group", g.cfg.Group, "error", err)
-		go func() { // Close waits for what it starts
-			g.raft.Shutdown()
-			closeTransport(g.trans)
-		}()
+		g.stopRaft()
+		go closeTransport(g.trans)
 	}
 	g.cfg.OnChange()
 }
@@ -362,26 +363,34 @@ func (g *Group) close() error {
 	// A leader with a quorum finishes what it has accepted within milliseconds.
 	g.drain(time.Second)
 	g.fail(fmt.Errorf("group %s: %w", g.cfg.Group, ErrClosed))
-	done := make(chan error, 1)
-	go func() { done <- g.raft.Shutdown().Error() }()
+	g.stopRaft()
 	timeout := time.NewTimer(shutdownTimeout)
 	defer timeout.Stop()
-	var err error
 	select {
-	case err = <-done:
+	case <-g.down:
 	case <-timeout.C:
 		closeTransport(g.trans)
 		return fmt.Errorf("close group %s: raft does not stop, its disk may hang", g.cfg.Group)
 	}
 	closeTransport(g.trans)
 	g.watchers.Wait()
-	err = errors.Join(err, g.store.Close())
+	err := g.store.Close()
 	g.inUse.Lock()
 	g.gone = true
 	g.state.Close()
 	g.inUse.Unlock()
 	g.lead(false)
 	return err
+}
+
+// stopRaft begins to stop raft; down tells when it has.
+func (g *Group) stopRaft() {
+	g.stopOnce.Do(func() {
+		go func() {
+			_ = g.raft.Shutdown().Error() // always nil
+			close(g.down)
+		}()
+	})
 }
 
 // drain waits until nothing is outstanding, but not longer than limit. It

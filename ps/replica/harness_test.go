@@ -210,7 +210,7 @@ func (c *cluster) tryOpen(i int) (err error) {
 	cfg := c.config(i).withDefaults()
 	if c.openLog == nil {
 		c.openLog = func(i int, dir string) disk {
-			w, err := openWAL(dir, 1<<20, raftLogger(slog.New(slog.DiscardHandler)))
+			w, err := openWAL(dir, 1<<20, nil, raftLogger(slog.New(slog.DiscardHandler)))
 			if err != nil {
 				c.t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ const (
 // the name; everything else is gRPC.
 type Mux struct {
 	listener net.Listener
+	dial     Dialer
 	grpc     *acceptor
 	// greetings holds one token per connection in its greeting.
 	greetings chan struct{}
@@ -49,8 +51,22 @@ func ListenMux(addr string) (*Mux, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
+	return NewMux(l, nil), nil
+}
+
+// Dialer connects to the mux of another node.
+type Dialer func(ctx context.Context, address string) (net.Conn, error)
+
+// NewMux shares an open listener; nil dials over TCP.
+func NewMux(l net.Listener, dial Dialer) *Mux {
+	if dial == nil {
+		dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
+	}
 	m := &Mux{
 		listener:  l,
+		dial:      dial,
 		grpc:      newAcceptor(l.Addr()),
 		greetings: make(chan struct{}, greetingsMax),
 		groups:    map[string]*layer{},
@@ -58,7 +74,7 @@ func ListenMux(addr string) (*Mux, error) {
 	}
 	m.wg.Add(1)
 	go m.accept()
-	return m, nil
+	return m
 }
 
 // GRPC returns the listener of everything that is not raft.

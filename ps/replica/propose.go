@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -47,9 +48,7 @@ func (g *Group) Propose(ctx context.Context, cmds [][]byte) ([]fsm.Result, error
 
 	queue := make(chan pending, len(cmds))
 	collected := make(chan collection, 1)
-	// It outlives this call when ctx ends first, until raft has answered. What
-	// was in raft's queue when it was shut down is never answered; Close drains
-	// the queue first, so only a failing group leaves such goroutines behind.
+	// It outlives this call when ctx ends first, until raft has answered.
 	go func() { collected <- g.collect(queue, len(cmds)) }()
 	submitted, submitErr := g.submit(ctx, cmds, queue)
 	close(queue)
@@ -98,6 +97,7 @@ type collection struct {
 func (g *Group) collect(queue <-chan pending, n int) collection {
 	c := collection{results: make([]fsm.Result, 0, n)}
 	for p := range queue {
+		g.release(p.future)
 		err := p.future.Error()
 		g.bytes.Release(p.bytes)
 		g.entries.Release(1)
@@ -115,6 +115,19 @@ func (g *Group) collect(queue <-chan pending, n int) collection {
 		}
 	}
 	return c
+}
+
+// release makes a future end when raft has stopped. Raft never answers what was
+// in its queue then, and offers no way to give up: its futures have the field
+// for it, but nothing that sets it.
+func (g *Group) release(f raft.ApplyFuture) {
+	v := reflect.ValueOf(f)
+	if v.Kind() != reflect.Pointer {
+		return // an error, answered already
+	}
+	if field := v.Elem().FieldByName("ShutdownCh"); field.IsValid() && field.CanSet() {
+		field.Set(reflect.ValueOf(g.down))
+	}
 }
 
 // outcome turns raft's errors into those of this package.

@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // disk is what a log lives on: raft-wal, or a stand-in of the tests.
@@ -51,8 +53,16 @@ const (
 
 func (k opKind) String() string { return [...]string{"append", "delete", "stable"}[k] }
 
-// openWAL opens the log in dir. The library panics on some damage.
-func openWAL(dir string, segmentBytes int, logger hclog.Logger) (w *wal.WAL, err error) {
+// Files is where a log's segments and its meta data live.
+type Files interface {
+	types.VFS
+	// Meta returns the store of the log's meta data, anew for every opening.
+	Meta() types.MetaStore
+}
+
+// openWAL opens the log in dir; nil files are those of the operating system.
+// The library panics on some damage.
+func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (w *wal.WAL, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = damaged(dir, "open log: %v", p)
@@ -61,7 +71,12 @@ func openWAL(dir string, segmentBytes int, logger hclog.Logger) (w *wal.WAL, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
-	w, err = wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	if files == nil {
+		w, err = wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
+	} else {
+		w, err = wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger),
+			wal.WithSegmentFiler(segment.NewFiler(dir, files)), wal.WithMetaStore(files.Meta()))
+	}
 	if errors.Is(err, wal.ErrCorrupt) {
 		return nil, damaged(dir, "open log: %w", err)
 	}

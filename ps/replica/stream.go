@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
@@ -33,7 +34,9 @@ func (l *layer) Accept() (net.Conn, error) {
 
 // Dial connects to the same group on another node.
 func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	conn, err := net.DialTimeout("tcp", string(to), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := l.mux.dial(ctx, string(to))
 	if err != nil {
 		return nil, err
 	}
