@@ -37,6 +37,8 @@ var layers = map[string][]string{
 	"compute/model":  {"compute/random", "compute/kernel", "compute/gemm", "compute/layer"},
 	"compute/eval":   {"compute/kernel"},
 
+	"compute/supernet": {"compute/random", "compute/kernel"},
+
 	"proto":   {},
 	"ps/wire": {"shard"},
 	// frame is the gRPC codec that passes encoded bodies through.

@@ -11,14 +11,16 @@ type Purpose uint64
 
 // The purposes in use.
 const (
-	InitRow       Purpose = 1 // first values of an embedding row
-	InitDense     Purpose = 2 // first values of a dense tensor
-	Dropout       Purpose = 3 // masks of the dropout layers
-	ShuffleBlocks Purpose = 4 // order of an epoch's windows or blocks
-	ShuffleWindow Purpose = 5 // order of the rows inside a window
-	Synth         Purpose = 6 // generated samples
-	Teacher       Purpose = 7 // hidden model behind generated labels
-	Jitter        Purpose = 8 // back-off of retries; never reaches a model
+	InitRow       Purpose = 1  // first values of an embedding row
+	InitDense     Purpose = 2  // first values of a dense tensor
+	Dropout       Purpose = 3  // masks of the dropout layers
+	ShuffleBlocks Purpose = 4  // order of an epoch's windows or blocks
+	ShuffleWindow Purpose = 5  // order of the rows inside a window
+	Synth         Purpose = 6  // generated samples
+	Teacher       Purpose = 7  // hidden model behind generated labels
+	Jitter        Purpose = 8  // back-off of retries; never reaches a model
+	Supernet      Purpose = 20 // sampled prefixes
+	Search        Purpose = 21 // candidates of a dimension search
 )
 
 // golden is 2^64 divided by the golden ratio, odd: the step of a Weyl sequence.

@@ -1,0 +1,111 @@
+package supernet
+
+import (
+	"fmt"
+
+	"github.com/fathom-train/fathom/compute/random"
+)
+
+// Sampling says for what a prefix is drawn anew.
+type Sampling string
+
+// The ways of sampling.
+const (
+	PerSample Sampling = "sample" // for every sample and field (OptEmbed)
+	PerBatch  Sampling = "batch"  // for every step and field
+	FullWidth Sampling = "none"   // never: all dimensions, always
+)
+
+// Sampler draws the prefixes of supernet training.
+type Sampler struct {
+	Seed     uint64
+	Sampling Sampling
+	// Choices are the widths that may be drawn, ascending, by field. A field with
+	// one choice always has it.
+	Choices [][]int
+	// Full is the probability that a sample (PerBatch: a step) is trained at the
+	// largest width of all its fields instead. FullLast, when Steps is not 0, is
+	// what Full has become after Steps steps, in a straight line: a supernet that
+	// begins with its full width and lets the narrow ones in later.
+	Full, FullLast float32
+	Steps          uint64
+}
+
+// full is the probability of the full width at a step.
+func (s *Sampler) full(step uint64) float32 {
+	if s.Steps == 0 {
+		return s.Full
+	}
+	done := float32(min(step, s.Steps)) / float32(s.Steps)
+	return s.Full + float32((s.FullLast-s.Full)*done)
+}
+
+// Draw fills widths [n, fields] for the samples of one lane of a step.
+func (s *Sampler) Draw(widths []uint16, step, lane uint64, n int) {
+	fields := len(s.Choices)
+	if len(widths) != n*fields {
+		panic(fmt.Sprintf("compute/supernet: BUG: %d widths for %d samples of %d fields", len(widths), n, fields))
+	}
+	full := s.full(step)
+	switch s.Sampling {
+	case FullWidth:
+		for i := range n {
+			s.largest(widths[i*fields : (i+1)*fields])
+		}
+	case PerBatch:
+		if n == 0 {
+			return
+		}
+		// Every lane of the step draws the same.
+		s.draw(widths[:fields], random.Stream(s.Seed, random.Supernet, step, 1<<32, 0), 0, full)
+		for i := 1; i < n; i++ {
+			copy(widths[i*fields:(i+1)*fields], widths[:fields])
+		}
+	case PerSample:
+		stream := random.Stream(s.Seed, random.Supernet, step, lane, 0)
+		for i := range n {
+			s.draw(widths[i*fields:(i+1)*fields], stream, uint64(i), full)
+		}
+	default:
+		panic(fmt.Sprintf("compute/supernet: BUG: sampling %q", string(s.Sampling)))
+	}
+}
+
+// draw fills the widths of one sample; word 0 of a sample decides about the full
+// width, the others about the fields.
+func (s *Sampler) draw(widths []uint16, stream, sample uint64, full float32) {
+	first := sample * uint64(1+len(s.Choices))
+	if full > 0 && random.Unit(random.Word(stream, first)) < full {
+		s.largest(widths)
+		return
+	}
+	for f, choices := range s.Choices {
+		widths[f] = uint16(choices[random.Below(stream, first+1+uint64(f), uint64(len(choices)))])
+	}
+}
+
+func (s *Sampler) largest(widths []uint16) {
+	for f, choices := range s.Choices {
+		widths[f] = uint16(choices[len(choices)-1])
+	}
+}
+
+// MaskPrefixes zeroes, in x [n, fields*width], what lies behind the prefix of
+// every sample and field, widths [n, fields]. It is its own backward pass: the
+// same call on the gradient of x.
+func MaskPrefixes(x []float32, width int, widths []uint16) {
+	for i, w := range widths {
+		clear(x[i*width+int(w) : (i+1)*width])
+	}
+}
+
+// MaskFields zeroes, in x [n, fields*width], what lies behind each field's
+// prefix, the same for all samples.
+func MaskFields(x []float32, n, width int, widths []int) {
+	for i := range n {
+		row := x[i*len(widths)*width : (i+1)*len(widths)*width]
+		for f, w := range widths {
+			clear(row[f*width+w : (f+1)*width])
+		}
+	}
+}
