@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"ps/client":  {"shard", "proto", "ps/wire", "ps/frame", "ps/fsm"},
 	"ps":         {"shard", "compute/random", "compute/optim", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
 
+	"coordinator/search":    {"compute/random", "compute/supernet"},
 	"coordinator/job":       {"compute/random", "compute/optim", "compute/model"},
 	"coordinator/task":      {},
 	"coordinator/placement": {"shard"},
@@ -106,7 +107,7 @@ var testModules = []string{
 // pure lists the packages whose results may depend on their arguments alone:
 // they open no file or connection and read no clock. A name that ends in / means
 // the whole folder.
-var pure = []string{"shard", "compute/", "ps/wire", "ps/table", "ps/fsm", "coordinator/job", "coordinator/task", "coordinator/placement", "deploy/plan"}
+var pure = []string{"shard", "compute/", "ps/wire", "ps/table", "ps/fsm", "coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/search", "deploy/plan"}
 
 // impureImports must not be imported by a pure package.
 var impureImports = []string{

@@ -1,0 +1,144 @@
+package search
+
+import (
+	"slices"
+
+	"github.com/fathom-train/fathom/compute/random"
+)
+
+// evolution is OptEmbed's search (Lyu et al. 2022, section 3.4): the archive of
+// the best candidates carries over, half of every generation are crossovers of
+// two parents from it, field by field, the other half mutations of one. Children
+// that break the budget are narrowed until they keep it.
+//
+// With Config.Pareto the parents are the front of size and AUC instead. With
+// strategy guided every child is the most promising of several, as judged by a
+// regression on all trials so far (the idea of BOSHNAS, Tuli et al. 2022).
+type evolution struct {
+	cfg        Config
+	space      Space
+	limit      int64
+	generation int
+	archive    Archive
+	all        []Trial // for the front and the regression
+	seen       map[Candidate]bool
+	// first runs before the first generation and seeds it; nil when it is over.
+	first *sensitivity
+}
+
+func newEvolution(cfg Config, space Space, limit int64) *evolution {
+	e := &evolution{cfg: cfg, space: space, limit: limit, archive: Archive{Size: cfg.Archive}, seen: map[Candidate]bool{}}
+	if cfg.SeedSensitivity {
+		e.first = newSensitivity(space, limit)
+	}
+	return e
+}
+
+// Ask implements Strategy.
+func (e *evolution) Ask() []Candidate {
+	if e.first != nil {
+		if c := e.first.Ask(); len(c) > 0 {
+			return c
+		}
+		e.first = nil
+	}
+	if e.generation == e.cfg.Generations {
+		return nil
+	}
+	e.generation++
+	d := &draws{stream: random.Stream(e.cfg.Seed, random.Search, uint64(e.generation), 0, 0)}
+	var children []Candidate
+	add := func(child func() Candidate) {
+		c := e.fresh(child)
+		e.seen[c] = true
+		children = append(children, c)
+	}
+	if len(e.parents()) == 0 {
+		children = append(children, uniform(e.space, e.limit))
+	}
+	for len(children) < e.cfg.Population {
+		if parents := e.parents(); len(parents) == 0 {
+			add(func() Candidate { return e.space.random(d, e.limit) })
+		} else if len(children) < e.cfg.Population/2 {
+			add(func() Candidate { return e.crossover(parents, d) })
+		} else {
+			add(func() Candidate { return e.mutate(parents, d) })
+		}
+	}
+	return children
+}
+
+// Tell implements Strategy.
+func (e *evolution) Tell(trials []Trial) {
+	if e.first != nil {
+		e.first.Tell(trials)
+	}
+	for _, t := range trials {
+		e.seen[t.Candidate] = true
+	}
+	e.all = append(e.all, trials...)
+	e.archive.Add(within(trials, e.limit)...)
+}
+
+// parents are what children are made from.
+func (e *evolution) parents() []Trial {
+	if e.cfg.Pareto {
+		return Front(within(e.all, e.limit))
+	}
+	return e.archive.Trials
+}
+
+// Numbers of draws: triesMax to find a child that was not seen, guidesMax
+// children that the regression chooses from.
+const (
+	triesMax  = 16
+	guidesMax = 16
+)
+
+// fresh returns a child that was not asked for before, if it finds one soon.
+func (e *evolution) fresh(child func() Candidate) Candidate {
+	var options []Candidate
+	want := 1
+	if e.cfg.Strategy == Guided && len(e.all) > 0 {
+		want = guidesMax
+	}
+	var c Candidate
+	for range triesMax * want {
+		if c = child(); !e.seen[c] && !slices.Contains(options, c) {
+			if options = append(options, c); len(options) == want {
+				break
+			}
+		}
+	}
+	switch len(options) {
+	case 0:
+		return c
+	case 1:
+		return options[0]
+	}
+	return regress(e.space, e.all).best(options)
+}
+
+// crossover takes every field from one of two parents.
+func (e *evolution) crossover(parents []Trial, d *draws) Candidate {
+	a, b := parents[d.below(len(parents))].Candidate, parents[d.below(len(parents))].Candidate
+	w := a.Widths()
+	for f := range w {
+		if d.below(2) == 1 {
+			w[f] = b.Width(f)
+		}
+	}
+	return e.space.fit(NewCandidate(w), d, e.limit)
+}
+
+// mutate draws fields of a copy of a parent anew, each with the probability of
+// the configuration.
+func (e *evolution) mutate(parents []Trial, d *draws) Candidate {
+	w := parents[d.below(len(parents))].Candidate.Widths()
+	for f, field := range e.space.Fields {
+		if d.unit() < e.cfg.Mutation {
+			w[f] = field.Choices[d.below(len(field.Choices))]
+		}
+	}
+	return e.space.fit(NewCandidate(w), d, e.limit)
+}

@@ -1,0 +1,180 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Strategy proposes candidates. It may assume that every generation it asked for
+// is told before it asks again.
+type Strategy interface {
+	// Ask returns the candidates of the next generation; none when it is finished.
+	// A candidate may be one that was asked for before, and may break the budget:
+	// then it is measured, but cannot win.
+	Ask() []Candidate
+	// Tell hands over the trials of what Ask returned, in that order.
+	Tell(trials []Trial)
+}
+
+// Search runs one strategy over one space.
+type Search struct {
+	cfg   Config
+	space Space
+	limit int64
+
+	strategy   Strategy
+	trials     []Trial // in the order they were first asked for
+	byWidths   map[Candidate]int
+	generation int
+	asked      []Candidate // of the generation under way
+	open       []Candidate // the different ones among them that have no score
+}
+
+// New checks budget and space and begins a search.
+func New(cfg Config, space Space) (*Search, error) {
+	cfg = cfg.WithDefaults()
+	if err := errors.Join(cfg.Validate(), space.Validate()); err != nil {
+		return nil, err
+	}
+	limit, err := cfg.Budget.Limit(space)
+	if err != nil {
+		return nil, err
+	}
+	s := &Search{cfg: cfg, space: space, limit: limit, byWidths: map[Candidate]int{}}
+	s.strategy = newStrategy(cfg, space, limit)
+	if cfg.Tolerance > 0 {
+		s.strategy = &trim{Strategy: s.strategy, space: space, limit: limit, tolerance: cfg.Tolerance}
+	}
+	s.advance()
+	return s, nil
+}
+
+// newStrategy builds the configured strategy.
+func newStrategy(cfg Config, space Space, limit int64) Strategy {
+	switch cfg.Strategy {
+	case Random:
+		return &randomSearch{cfg: cfg, space: space, limit: limit}
+	case Sensitivity:
+		return newSensitivity(space, limit)
+	case Uniform:
+		return &fixed{candidates: []Candidate{uniform(space, limit)}}
+	case MDE:
+		return &fixed{candidates: []Candidate{mde(space, limit)}}
+	}
+	return newEvolution(cfg, space, limit)
+}
+
+// advance asks the strategy until a candidate needs a score or it is finished.
+// Generations whose candidates are all known cost nothing.
+func (s *Search) advance() {
+	for {
+		s.asked = s.strategy.Ask()
+		if len(s.asked) == 0 {
+			return
+		}
+		s.generation++
+		for _, c := range s.asked {
+			if !s.space.Contains(c) {
+				panic(fmt.Sprintf("coordinator/search: BUG: %s proposes %v, outside the space", s.cfg.Strategy, c))
+			}
+			if _, known := s.byWidths[c]; !known && !slices.Contains(s.open, c) {
+				s.open = append(s.open, c)
+			}
+		}
+		if len(s.open) > 0 {
+			return
+		}
+		s.deliver()
+	}
+}
+
+// deliver tells the strategy the generation that has all its scores.
+func (s *Search) deliver() {
+	told := make([]Trial, len(s.asked))
+	for i, c := range s.asked {
+		told[i] = s.trials[s.byWidths[c]]
+	}
+	s.strategy.Tell(told)
+}
+
+// Ask returns the candidates that need a score now: different ones, none of
+// which was scored before. None means that the search is finished. Until Tell it
+// returns the same.
+func (s *Search) Ask() []Candidate { return slices.Clone(s.open) }
+
+// Generation is the number of the generation under way, from 1.
+func (s *Search) Generation() int { return s.generation }
+
+// Space returns the space, Limit the most parameters a candidate may have.
+func (s *Search) Space() Space { return s.space }
+
+// Limit is the budget in parameters.
+func (s *Search) Limit() int64 { return s.limit }
+
+// Tell takes the scores of what Ask returns, in that order.
+func (s *Search) Tell(scores []Score) error {
+	if len(scores) != len(s.open) {
+		return fmt.Errorf("%d scores for %d candidates", len(scores), len(s.open))
+	}
+	for i, score := range scores {
+		if math.IsNaN(score.AUC) || math.IsNaN(score.LogLoss) {
+			return fmt.Errorf("the score of candidate %v is not a number", s.open[i])
+		}
+	}
+	if len(scores) == 0 {
+		return nil
+	}
+	for i, c := range s.open {
+		s.byWidths[c] = len(s.trials)
+		s.trials = append(s.trials, Trial{Candidate: c, Score: scores[i], Parameters: s.space.Parameters(c), Generation: s.generation})
+	}
+	s.open = nil
+	s.deliver()
+	s.advance()
+	return nil
+}
+
+// Trials returns all trials in the order in which they were asked for.
+func (s *Search) Trials() []Trial { return slices.Clone(s.trials) }
+
+// Best returns the winner so far, among the candidates that keep the budget: the
+// best one, or the smallest that is at most the tolerance below it.
+func (s *Search) Best() (Trial, bool) {
+	within := within(s.trials, s.limit)
+	if len(within) == 0 {
+		return Trial{}, false
+	}
+	return smallestWithin(within, s.cfg.Tolerance), true
+}
+
+// Front is the Pareto front of all trials.
+func (s *Search) Front() []Trial { return Front(s.trials) }
+
+// Resume begins a search and tells it the trials of one that was interrupted, as
+// Trials returned them. Trials that do not belong to this search are an error.
+func Resume(cfg Config, space Space, trials []Trial) (*Search, error) {
+	s, err := New(cfg, space)
+	if err != nil {
+		return nil, err
+	}
+	for len(trials) > 0 {
+		n := len(s.open)
+		if n == 0 || n > len(trials) {
+			return nil, fmt.Errorf("resume the search: %d stored trials are left, the next generation has %d", len(trials), n)
+		}
+		scores := make([]Score, n)
+		for i, c := range s.open {
+			if trials[i].Candidate != c {
+				return nil, fmt.Errorf("resume the search: stored trial %v, this search asks for %v", trials[i].Candidate, c)
+			}
+			scores[i] = trials[i].Score
+		}
+		if err := s.Tell(scores); err != nil {
+			return nil, fmt.Errorf("resume the search: %w", err)
+		}
+		trials = trials[n:]
+	}
+	return s, nil
+}

@@ -1,0 +1,96 @@
+package search
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// Score is the quality of a candidate on the validation split.
+type Score struct {
+	AUC     float64 `json:"auc"`
+	LogLoss float64 `json:"log_loss"`
+}
+
+// Trial is a candidate that was scored.
+type Trial struct {
+	Candidate  Candidate `json:"widths"`
+	Score      Score     `json:"score"`
+	Parameters int64     `json:"parameters"`
+	// Generation is the one that asked for it first, from 1.
+	Generation int `json:"generation"`
+}
+
+// compare orders trials, better ones first: by AUC, then log loss, then size,
+// then the widths themselves, so that no two candidates are equal.
+func compare(a, b Trial) int {
+	return cmp.Or(
+		cmp.Compare(b.Score.AUC, a.Score.AUC),
+		cmp.Compare(a.Score.LogLoss, b.Score.LogLoss),
+		cmp.Compare(a.Parameters, b.Parameters),
+		strings.Compare(a.Candidate.widths, b.Candidate.widths))
+}
+
+// within returns the trials that keep a limit.
+func within(trials []Trial, limit int64) []Trial {
+	var kept []Trial
+	for _, t := range trials {
+		if t.Parameters <= limit {
+			kept = append(kept, t)
+		}
+	}
+	return kept
+}
+
+// Archive keeps the best distinct trials it has seen, best first.
+type Archive struct {
+	Size   int
+	Trials []Trial
+}
+
+// Add takes trials in.
+func (a *Archive) Add(trials ...Trial) {
+	for _, t := range trials {
+		if at, found := slices.BinarySearchFunc(a.Trials, t, compare); !found {
+			a.Trials = slices.Insert(a.Trials, at, t)
+		}
+	}
+	if len(a.Trials) > a.Size {
+		a.Trials = a.Trials[:a.Size]
+	}
+}
+
+// Front is the Pareto front of size and AUC: trials that no other one beats in
+// one without being worse in the other. Sizes ascend.
+func Front(trials []Trial) []Trial {
+	sorted := slices.Clone(trials)
+	slices.SortFunc(sorted, func(a, b Trial) int {
+		return cmp.Or(cmp.Compare(a.Parameters, b.Parameters), compare(a, b))
+	})
+	var front []Trial
+	for _, t := range sorted {
+		if n := len(front); n == 0 || t.Score.AUC > front[n-1].Score.AUC {
+			front = append(front, t)
+		}
+	}
+	return front
+}
+
+// smallestWithin returns the smallest trial whose AUC is at most tolerance below
+// the best; trials must not be empty.
+func smallestWithin(trials []Trial, tolerance float64) Trial {
+	best := slices.MinFunc(trials, compare)
+	if tolerance <= 0 {
+		return best
+	}
+	chosen := best
+	for _, t := range trials {
+		if t.Score.AUC < best.Score.AUC-tolerance {
+			continue
+		}
+		if c := cmp.Compare(t.Parameters, chosen.Parameters); c < 0 || c == 0 && compare(t, chosen) < 0 {
+			chosen = t
+		}
+	}
+	return chosen
+}
