@@ -22,6 +22,8 @@ type adapter struct {
 	restores atomic.Int64
 	// onApplied and onRestored tell the group's watcher; they never block.
 	onApplied, onRestored func()
+	// onConfiguration learns of a change of members that is committed.
+	onConfiguration func(index uint64, c raft.Configuration)
 	// onSnapshot learns the size of a snapshot that was written.
 	onSnapshot func(bytes int64)
 }
@@ -37,7 +39,8 @@ func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
 	var bytes int64
 	for i, l := range logs {
-		if l.Type != raft.LogCommand {
+		if l.Type == raft.LogConfiguration {
+			a.onConfiguration(l.Index, raft.DecodeConfiguration(l.Data))
 			continue
 		}
 		result := a.state.Apply(l.Index, l.Data)

@@ -4,15 +4,55 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
-// Member is one voter of a group.
+// Member is one replica of a group.
 type Member struct {
-	// Node is its name, stable over restarts; raft knows it by this.
+	// Node is the name of its server, stable over restarts.
 	Node string
+	// Replica tells the replicas apart that a node has held, one after the other,
+	// of this shard. One that lost its disk comes back under a new number, so
+	// nobody takes it for the voter that remembers what it acknowledged.
+	Replica uint32
 	// Address is where it is reached now.
 	Address string
+	// Role is what it is to become; see Reconfigure.
+	Role Role
+}
+
+// Role is what the plan of a group wants of a member.
+type Role uint8
+
+const (
+	// Voter counts for majorities and may lead.
+	Voter Role = iota
+	// Learner gets everything and counts for nothing: it is catching up.
+	Learner
+	// Leaving is a voter that is in service until its successor votes.
+	Leaving
+	// Lost is a voter that will not come back: it gives way before its successor
+	// votes, because a majority that counts it is harder to reach.
+	Lost
+)
+
+// ID is the name by which raft knows the replica.
+func (m Member) ID() string {
+	if m.Replica == 0 {
+		return m.Node
+	}
+	return fmt.Sprintf("%s%c%d", m.Node, replicaMark, m.Replica)
+}
+
+// replicaMark stands before the number of a replica, in raft's names, in
+// addresses and in the name of a group on the wire.
+const replicaMark = '#'
+
+// nodeOf returns the node in a replica's ID.
+func nodeOf(id string) string {
+	node, _, _ := strings.Cut(id, string(replicaMark))
+	return node
 }
 
 // Config describes one replica. The zero value of everything after Members is
@@ -23,11 +63,19 @@ type Config struct {
 	// Group names the raft group on the wire; at most 255 bytes. Runs of a job
 	// must have different names, or an old replica could talk to a new one.
 	Group string
-	// Node and Address are this replica's own; Node is one of Members.
-	Node, Address string
-	Members       []Member
-	// Bootstrap allows to form the group from empty directories.
+	// Node, Replica and Address are this replica's own; it is one of Members.
+	Node    string
+	Replica uint32
+	Address string
+	// Members are all replicas that may have to be reached. Who votes is in the
+	// log; see Reconfigure.
+	Members []Member
+	// Bootstrap allows to form the group from empty directories: Members are its
+	// first voters.
 	Bootstrap bool
+	// Join allows to begin with an empty directory in a group that exists: the
+	// replica has never been a voter, and learns from the leader.
+	Join bool
 
 	// Heartbeat is how long a follower waits for the leader before it stands for
 	// election, and the election timeout (default 500 ms). The leader's lease is
@@ -115,14 +163,19 @@ func (c Config) Validate() error {
 	}
 	own, seen := false, map[string]bool{}
 	for _, m := range c.Members {
-		if m.Node == "" || m.Address == "" || seen[m.Node] {
-			errs = append(errs, fmt.Errorf("members have %q at %q twice or without name or address", m.Node, m.Address))
+		if m.Node == "" || m.Address == "" || seen[m.ID()] {
+			errs = append(errs, fmt.Errorf("members have %q at %q twice or without name or address", m.ID(), m.Address))
 		}
-		seen[m.Node] = true
-		own = own || m.Node == c.Node
+		if strings.ContainsRune(m.Node, replicaMark) {
+			errs = append(errs, fmt.Errorf("name %q of a node must not contain %q", m.Node, replicaMark))
+		}
+		seen[m.ID()] = true
+		own = own || m.ID() == c.self().ID()
 	}
 	if !own {
-		errs = append(errs, fmt.Errorf("node %q is not one of the members", c.Node))
+		errs = append(errs, fmt.Errorf("replica %s is not one of the members", c.self().ID()))
 	}
 	return errors.Join(errs...)
 }
+
+func (c Config) self() Member { return Member{Node: c.Node, Replica: c.Replica, Address: c.Address} }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,9 +48,13 @@ type Group struct {
 	// bytes and entries admit proposals.
 	bytes, entries *semaphore.Weighted
 
-	// peers maps a node to its present address.
+	// peersMu guards plan and peers: the members as ordered, and the address of
+	// each.
 	peersMu sync.RWMutex
+	plan    []Member
 	peers   map[raft.ServerID]raft.ServerAddress
+	// configured is the newest committed configuration.
+	configured atomic.Pointer[configured]
 
 	failure atomic.Pointer[error]
 	// life ends with the first failure, of which Close is one.
@@ -92,7 +97,7 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
-	if !cfg.Bootstrap && !HasData(cfg.Dir) {
+	if !cfg.Bootstrap && !cfg.Join && !HasData(cfg.Dir) {
 		return nil, fmt.Errorf("open group %s: %s is empty: %w", cfg.Group, cfg.Dir, ErrNoData)
 	}
 	w, err := openWAL(filepath.Join(cfg.Dir, walFolder), cfg.SegmentBytes, cfg.Files, raftLogger(cfg.Logger))
@@ -100,7 +105,7 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
 	g := newGroup(cfg)
-	stream, err := mux.Group(cfg.Group, cfg.Address)
+	stream, err := mux.Group(onWire(cfg.Group, cfg.Replica), cfg.Address)
 	if err != nil {
 		w.Close()
 		return nil, err
@@ -134,7 +139,8 @@ func newGroup(cfg Config) *Group {
 	g.adapter = &adapter{
 		state: g.state, metrics: cfg.Metrics,
 		onApplied: g.poke, onRestored: g.poke,
-		onSnapshot: func(n int64) { g.snaps.size.Store(n) },
+		onConfiguration: g.setConfiguration,
+		onSnapshot:      func(n int64) { g.snaps.size.Store(n) },
 	}
 	g.SetMembers(cfg.Members)
 	return g
@@ -155,20 +161,23 @@ func (g *Group) start(d disk, trans raft.Transport) (err error) {
 			g.state.Close()
 		}
 	}()
-	if g.snaps, err = openSnapshots(g.cfg.Dir, raftLogger(g.cfg.Logger), g.fail); err != nil {
+	if g.snaps, err = openSnapshots(g.cfg.Dir, raftLogger(g.cfg.Logger), g.fail, g.setConfiguration); err != nil {
 		return err
 	}
 	first, last, err := g.store.verify()
 	if err != nil {
 		return err
 	}
-	if err := g.snaps.check(first, last, g.cfg.Members, func(err error) {
+	if err := g.snaps.check(first, last, func(err error) {
 		g.cfg.Logger.Error("damaged snapshot", "group", g.cfg.Group, "error", err)
 	}); err != nil {
 		return err
 	}
 	if err := g.dropStaleLog(first, last); err != nil {
 		return err
+	}
+	if n := g.snaps.newest; n.Index > 0 {
+		g.setConfiguration(n.ConfigurationIndex, n.Configuration)
 	}
 	conf := g.raftConfig()
 	logs, err := raft.NewLogCache(g.cfg.CachedEntries, g.store)
@@ -216,13 +225,16 @@ func (g *Group) form(conf *raft.Config, logs raft.LogStore) error {
 	if exists {
 		return nil
 	}
+	if g.cfg.Join {
+		return nil // the leader tells who the others are
+	}
 	if !g.cfg.Bootstrap {
 		return fmt.Errorf("%s is empty: %w", g.cfg.Dir, ErrNoData)
 	}
 	var voters raft.Configuration
 	for _, m := range g.cfg.Members {
 		voters.Servers = append(voters.Servers, raft.Server{
-			Suffrage: raft.Voter, ID: raft.ServerID(m.Node), Address: raft.ServerAddress(m.Address),
+			Suffrage: raft.Voter, ID: raft.ServerID(m.ID()), Address: raft.ServerAddress(onWire(m.Address, m.Replica)),
 		})
 	}
 	if err := raft.BootstrapCluster(conf, logs, g.store, g.snaps, g.trans, voters); err != nil {
@@ -233,7 +245,7 @@ func (g *Group) form(conf *raft.Config, logs raft.LogStore) error {
 
 func (g *Group) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(g.cfg.Node)
+	c.LocalID = raft.ServerID(g.cfg.self().ID())
 	c.HeartbeatTimeout, c.ElectionTimeout = g.cfg.Heartbeat, g.cfg.Heartbeat
 	// No answer relies on the lease: reads name their version and writes need a
 	// quorum. So a leader on a busy machine is not made to step down before its
@@ -250,6 +262,8 @@ func (g *Group) raftConfig() *raft.Config {
 	// Snapshots are taken by bytes (watch.go), never by raft's own count.
 	c.SnapshotThreshold = math.MaxUint64
 	c.SnapshotInterval = 24 * time.Hour
+	// A leader that leaves the group must still answer; the server closes it.
+	c.ShutdownOnRemove = false
 	c.NotifyCh = g.notify
 	c.NoLegacyTelemetry = true
 	c.Logger = raftLogger(g.cfg.Logger.With("group", g.cfg.Group))
@@ -270,26 +284,36 @@ func newRaft(conf *raft.Config, f raft.FSM, logs raft.LogStore, stable raft.Stab
 	return r, nil
 }
 
-// SetMembers tells where the members are reached now; who is a member does not
-// change by it.
+// SetMembers tells where the members are reached now and what is to become of
+// them; Reconfigure makes it so.
 func (g *Group) SetMembers(members []Member) {
 	peers := make(map[raft.ServerID]raft.ServerAddress, len(members))
 	for _, m := range members {
-		peers[raft.ServerID(m.Node)] = raft.ServerAddress(m.Address)
+		// The number travels with the address: the connection is refused when
+		// another replica than this one is served there by now.
+		peers[raft.ServerID(m.ID())] = raft.ServerAddress(onWire(m.Address, m.Replica))
 	}
 	g.peersMu.Lock()
+	g.plan = slices.Clone(members)
 	g.peers = peers
 	g.peersMu.Unlock()
 }
 
-// ServerAddr is called by raft's transport.
+// ServerAddr is called by raft's transport. A replica that is not known has no
+// address: after an error raft would take the one it remembers, where another
+// replica of the same node may be served.
 func (g *Group) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	g.peersMu.RLock()
 	defer g.peersMu.RUnlock()
-	if a, ok := g.peers[id]; ok {
-		return a, nil
+	return g.peers[id], nil
+}
+
+// onWire adds a replica's number to a group's name or an address.
+func onWire(name string, replica uint32) string {
+	if replica == 0 {
+		return name
 	}
-	return "", fmt.Errorf("address of node %s is not known", id)
+	return fmt.Sprintf("%s%c%d", name, replicaMark, replica)
 }
 
 // Leader returns the node that leads as far as this replica knows, empty when
@@ -299,7 +323,7 @@ func (g *Group) Leader() (node string, isLeader bool) {
 		return "", false
 	}
 	_, id := g.raft.LeaderWithID()
-	return string(id), g.raft.State() == raft.Leader
+	return nodeOf(string(id)), g.raft.State() == raft.Leader
 }
 
 // AppliedIndex returns the index of the last entry applied.

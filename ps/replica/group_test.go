@@ -199,8 +199,8 @@ func TestEmptyDirectoryIsNoVoter(t *testing.T) {
 
 func TestConfigReportsAllFaults(t *testing.T) {
 	t.Parallel()
-	err := Config{Node: "c", Members: []Member{{"a", "x"}, {"a", "y"}}}.Validate()
-	for _, want := range []string{"directory", "group name", "members have", `node "c"`} {
+	err := Config{Node: "c", Members: []Member{{Node: "a", Address: "x"}, {Node: "a", Address: "y"}}}.Validate()
+	for _, want := range []string{"directory", "group name", "members have", "replica c"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not mention %s", err, want)
 		}

@@ -157,10 +157,10 @@ func (g *Group) refuseFollower() error {
 
 func (g *Group) notLeader() error {
 	_, id := g.raft.LeaderWithID()
-	if string(id) == g.cfg.Node {
+	if string(id) == g.cfg.self().ID() {
 		id = "" // stepping down or not quite elected
 	}
-	return &NotLeaderError{Leader: string(id)}
+	return &NotLeaderError{Leader: nodeOf(string(id))}
 }
 
 // Read waits until the shard has reached the version, then calls f with the

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/crc64"
 	"io"
 	"io/fs"
@@ -33,18 +34,20 @@ type snapshots struct {
 	dir     string
 	serving atomic.Bool
 	fail    func(error)
+	// onConfiguration learns the members in a snapshot, which are committed.
+	onConfiguration func(index uint64, c raft.Configuration)
 	// size is that of the newest snapshot, in bytes.
 	size atomic.Int64
 	// newest is the sound snapshot that check found.
 	newest raft.SnapshotMeta
 }
 
-func openSnapshots(dir string, logger hclog.Logger, fail func(error)) (*snapshots, error) {
+func openSnapshots(dir string, logger hclog.Logger, fail func(error), onConfiguration func(uint64, raft.Configuration)) (*snapshots, error) {
 	s, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, logger)
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots %s: %w", dir, err)
 	}
-	return &snapshots{SnapshotStore: s, dir: filepath.Join(dir, snapshotsFolder), fail: fail}, nil
+	return &snapshots{SnapshotStore: s, dir: filepath.Join(dir, snapshotsFolder), fail: fail, onConfiguration: onConfiguration}, nil
 }
 
 // Open opens a snapshot after checking it.
@@ -62,6 +65,64 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	}
 	s.size.Store(meta.Size)
 	return meta, r, nil
+}
+
+// metaSum is the name of the file with the checksum of meta.json, which holds
+// the group's members and which the file store does not protect.
+const metaSum = "meta.crc32c"
+
+// Create begins a snapshot.
+func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, members raft.Configuration, membersIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(v, index, term, members, membersIndex, t)
+	if err != nil {
+		return nil, err
+	}
+	done := func() { s.onConfiguration(membersIndex, members) }
+	return &summedSink{SnapshotSink: sink, dir: filepath.Join(s.dir, sink.ID()), done: done}, nil
+}
+
+// summedSink adds the checksum of the description.
+type summedSink struct {
+	raft.SnapshotSink
+	dir  string
+	done func()
+}
+
+// Close finishes the snapshot.
+func (s *summedSink) Close() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(s.dir, "meta.json"))
+	if err != nil {
+		return fmt.Errorf("sum snapshot: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(s.dir, metaSum), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("sum snapshot: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "%08x\n", crc32.Checksum(b, castagnoli))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sum snapshot: %w", err)
+	}
+	s.done()
+	return nil
+}
+
+// checkMetaSum compares a description with its checksum. After a crash between
+// writing the two there is none, or an empty one.
+func checkMetaSum(dir string, meta []byte) error {
+	b, err := os.ReadFile(filepath.Join(dir, metaSum))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
+		return nil
+	}
+	if err != nil {
+		return damaged(filepath.Join(dir, metaSum), "%w", err)
+	}
+	if string(b) != fmt.Sprintf("%08x\n", crc32.Checksum(meta, castagnoli)) {
+		return damaged(filepath.Join(dir, "meta.json"), "%w", errChecksum)
+	}
+	return nil
 }
 
 // snapshot is what a snapshot's directory says about it.
@@ -125,6 +186,9 @@ func (s *snapshot) read() error {
 	if err != nil {
 		return damaged(path, "%w", err)
 	}
+	if err := checkMetaSum(s.dir, b); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(b, &s.meta); err != nil {
 		return damaged(path, "%w", err)
 	}
@@ -149,7 +213,7 @@ func (s *snapshot) read() error {
 // the log (entries first..last, 0..0 when empty) must continue the newest sound
 // snapshot. A damaged snapshot that is not needed is set aside, because as
 // leader raft would send it to others.
-func (s *snapshots) check(first, last uint64, members []Member, warn func(error)) error {
+func (s *snapshots) check(first, last uint64, warn func(error)) error {
 	found, err := s.inspect()
 	if err != nil {
 		return err
@@ -157,9 +221,6 @@ func (s *snapshots) check(first, last uint64, members []Member, warn func(error)
 	var broken []snapshot
 	var base uint64
 	for _, sn := range found {
-		if sn.err == nil {
-			sn.err = sn.sameMembers(members)
-		}
 		if sn.err == nil {
 			base, s.newest = sn.meta.Index, sn.meta.SnapshotMeta
 			s.size.Store(sn.meta.Size)
@@ -182,24 +243,6 @@ func (s *snapshots) check(first, last uint64, members []Member, warn func(error)
 			return fmt.Errorf("set damaged snapshot aside: %w", err)
 		}
 		warn(fmt.Errorf("set aside, the log holds all of it: %w", sn.err))
-	}
-	return nil
-}
-
-// sameMembers compares the voters in the snapshot with those ordered; the file
-// store does not protect them by a checksum.
-func (s *snapshot) sameMembers(members []Member) error {
-	want := map[raft.ServerID]bool{}
-	for _, m := range members {
-		want[raft.ServerID(m.Node)] = true
-	}
-	for _, server := range s.meta.Configuration.Servers {
-		if !want[server.ID] || server.Suffrage != raft.Voter {
-			return damaged(filepath.Join(s.dir, "meta.json"), "it names %s %s, who is not a voter of this group", server.Suffrage, server.ID)
-		}
-	}
-	if len(s.meta.Configuration.Servers) != len(want) {
-		return damaged(filepath.Join(s.dir, "meta.json"), "it names %d voters, the group has %d", len(s.meta.Configuration.Servers), len(want))
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,15 +34,26 @@ func (l *layer) Accept() (net.Conn, error) {
 	return l.track(conn)
 }
 
-// Dial connects to the same group on another node.
+// errUnknownReplica answers a dial to a replica that no order names any more.
+var errUnknownReplica = errors.New("no order names this replica")
+
+// Dial connects to a replica of the same group; its number stands behind the address.
 func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	host, number, _ := strings.Cut(string(to), string(replicaMark))
+	if host == "" {
+		return nil, errUnknownReplica
+	}
+	name, _, _ := strings.Cut(l.name, string(replicaMark))
+	if number != "" {
+		name += string(replicaMark) + number
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := l.mux.dial(ctx, string(to))
+	conn, err := l.mux.dial(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	hello := append([]byte{raftByte, byte(len(l.name))}, l.name...)
+	hello := append([]byte{raftByte, byte(len(name))}, name...)
 	if err = conn.SetWriteDeadline(time.Now().Add(timeout)); err == nil {
 		_, err = conn.Write(hello)
 	}
