@@ -88,6 +88,59 @@ func (Phase) EnumDescriptor() ([]byte, []int) {
 	return file_proto_coordinator_proto_rawDescGZIP(), []int{0}
 }
 
+// Role is what is to become of a replica.
+type Role int32
+
+const (
+	Role_ROLE_VOTER   Role = 0
+	Role_ROLE_LEARNER Role = 1 // is catching up
+	Role_ROLE_LEAVING Role = 2 // serves until its successor votes
+	Role_ROLE_LOST    Role = 3 // will not come back
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_VOTER",
+		1: "ROLE_LEARNER",
+		2: "ROLE_LEAVING",
+		3: "ROLE_LOST",
+	}
+	Role_value = map[string]int32{
+		"ROLE_VOTER":   0,
+		"ROLE_LEARNER": 1,
+		"ROLE_LEAVING": 2,
+		"ROLE_LOST":    3,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_proto_coordinator_proto_enumTypes[1].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_proto_coordinator_proto_enumTypes[1]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{1}
+}
+
 type Task int32
 
 const (
@@ -124,11 +177,11 @@ func (x Task) String() string {
 }
 
 func (Task) Descriptor() protoreflect.EnumDescriptor {
-	return file_proto_coordinator_proto_enumTypes[1].Descriptor()
+	return file_proto_coordinator_proto_enumTypes[2].Descriptor()
 }
 
 func (Task) Type() protoreflect.EnumType {
-	return &file_proto_coordinator_proto_enumTypes[1]
+	return &file_proto_coordinator_proto_enumTypes[2]
 }
 
 func (x Task) Number() protoreflect.EnumNumber {
@@ -137,7 +190,7 @@ func (x Task) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Task.Descriptor instead.
 func (Task) EnumDescriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{1}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{2}
 }
 
 type SubmitRequest struct {
@@ -432,6 +485,58 @@ func (*NodesRequest) Descriptor() ([]byte, []int) {
 	return file_proto_coordinator_proto_rawDescGZIP(), []int{6}
 }
 
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Undo          bool                   `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_proto_coordinator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DrainRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrainRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
 type NodesReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []*NodeStatus          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
@@ -441,7 +546,7 @@ type NodesReply struct {
 
 func (x *NodesReply) Reset() {
 	*x = NodesReply{}
-	mi := &file_proto_coordinator_proto_msgTypes[7]
+	mi := &file_proto_coordinator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +558,7 @@ func (x *NodesReply) String() string {
 func (*NodesReply) ProtoMessage() {}
 
 func (x *NodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[7]
+	mi := &file_proto_coordinator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +571,7 @@ func (x *NodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
 func (*NodesReply) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{7}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodesReply) GetNodes() []*NodeStatus {
@@ -484,13 +589,18 @@ type NodeStatus struct {
 	MetricsAddress string                 `protobuf:"bytes,4,opt,name=metrics_address,json=metricsAddress,proto3" json:"metrics_address,omitempty"`
 	Alive          bool                   `protobuf:"varint,5,opt,name=alive,proto3" json:"alive,omitempty"`
 	CpuSeconds     float64                `protobuf:"fixed64,6,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	Draining       bool                   `protobuf:"varint,20,opt,name=draining,proto3" json:"draining,omitempty"`
+	Replicas       uint32                 `protobuf:"varint,21,opt,name=replicas,proto3" json:"replicas,omitempty"` // shards with a replica here, leaving ones included
+	Leaders        uint32                 `protobuf:"varint,22,opt,name=leaders,proto3" json:"leaders,omitempty"`   // shards led from here
+	MemoryBytes    uint64                 `protobuf:"varint,23,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	MemoryLimit    uint64                 `protobuf:"varint,24,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[8]
+	mi := &file_proto_coordinator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +612,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[8]
+	mi := &file_proto_coordinator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +625,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{8}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -560,6 +670,41 @@ func (x *NodeStatus) GetCpuSeconds() float64 {
 	return 0
 }
 
+func (x *NodeStatus) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *NodeStatus) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetLeaders() uint32 {
+	if x != nil {
+		return x.Leaders
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
+}
+
 type JobStatus struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Job              string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -592,7 +737,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[9]
+	mi := &file_proto_coordinator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +749,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[9]
+	mi := &file_proto_coordinator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +762,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{9}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobStatus) GetJob() string {
@@ -803,7 +948,7 @@ type Score struct {
 
 func (x *Score) Reset() {
 	*x = Score{}
-	mi := &file_proto_coordinator_proto_msgTypes[10]
+	mi := &file_proto_coordinator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +960,7 @@ func (x *Score) String() string {
 func (*Score) ProtoMessage() {}
 
 func (x *Score) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[10]
+	mi := &file_proto_coordinator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +973,7 @@ func (x *Score) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Score.ProtoReflect.Descriptor instead.
 func (*Score) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{10}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Score) GetEpoch() uint64 {
@@ -886,7 +1031,7 @@ type TableStatus struct {
 
 func (x *TableStatus) Reset() {
 	*x = TableStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[11]
+	mi := &file_proto_coordinator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1043,7 @@ func (x *TableStatus) String() string {
 func (*TableStatus) ProtoMessage() {}
 
 func (x *TableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[11]
+	mi := &file_proto_coordinator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1056,7 @@ func (x *TableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableStatus.ProtoReflect.Descriptor instead.
 func (*TableStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{11}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TableStatus) GetName() string {
@@ -960,7 +1105,7 @@ type RoleUsage struct {
 
 func (x *RoleUsage) Reset() {
 	*x = RoleUsage{}
-	mi := &file_proto_coordinator_proto_msgTypes[12]
+	mi := &file_proto_coordinator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1117,7 @@ func (x *RoleUsage) String() string {
 func (*RoleUsage) ProtoMessage() {}
 
 func (x *RoleUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[12]
+	mi := &file_proto_coordinator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1130,7 @@ func (x *RoleUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleUsage.ProtoReflect.Descriptor instead.
 func (*RoleUsage) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{12}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RoleUsage) GetRole() string {
@@ -1020,7 +1165,7 @@ type SplitInfo struct {
 
 func (x *SplitInfo) Reset() {
 	*x = SplitInfo{}
-	mi := &file_proto_coordinator_proto_msgTypes[13]
+	mi := &file_proto_coordinator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1177,7 @@ func (x *SplitInfo) String() string {
 func (*SplitInfo) ProtoMessage() {}
 
 func (x *SplitInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[13]
+	mi := &file_proto_coordinator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1190,7 @@ func (x *SplitInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitInfo.ProtoReflect.Descriptor instead.
 func (*SplitInfo) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{13}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SplitInfo) GetSplit() string {
@@ -1079,6 +1224,8 @@ type NodeReport struct {
 	Incarnation    uint64                 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // differs for every process start
 	CpuSeconds     float64                `protobuf:"fixed64,6,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
 	OrderRevision  uint64                 `protobuf:"varint,7,opt,name=order_revision,json=orderRevision,proto3" json:"order_revision,omitempty"` // newest order obeyed
+	MemoryBytes    uint64                 `protobuf:"varint,20,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`      // ps: held for rows and tensors
+	MemoryLimit    uint64                 `protobuf:"varint,21,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`      // ps: the most it may hold; 0: no limit
 	Groups         []*GroupReport         `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`                                     // ps
 	Worker         *WorkerReport          `protobuf:"bytes,9,opt,name=worker,proto3" json:"worker,omitempty"`                                     // worker
 	unknownFields  protoimpl.UnknownFields
@@ -1087,7 +1234,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[14]
+	mi := &file_proto_coordinator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1246,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[14]
+	mi := &file_proto_coordinator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1259,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{14}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeReport) GetNode() string {
@@ -1164,6 +1311,20 @@ func (x *NodeReport) GetOrderRevision() uint64 {
 	return 0
 }
 
+func (x *NodeReport) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *NodeReport) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
+}
+
 func (x *NodeReport) GetGroups() []*GroupReport {
 	if x != nil {
 		return x.Groups
@@ -1179,25 +1340,31 @@ func (x *NodeReport) GetWorker() *WorkerReport {
 }
 
 type GroupReport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
-	Configured    bool                   `protobuf:"varint,3,opt,name=configured,proto3" json:"configured,omitempty"` // the state machine has its schema
-	Leader        bool                   `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
-	LeaderNode    string                 `protobuf:"bytes,5,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"` // as this replica sees it; empty: none
-	Version       uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`                        // last applied step
-	AppliedIndex  uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
-	Error         string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"` // this replica is out of service, and why
-	Hash          []byte                 `protobuf:"bytes,9,opt,name=hash,proto3" json:"hash,omitempty"`   // 16 bytes, state hash at version
-	Tables        []*TableStatus         `protobuf:"bytes,10,rep,name=tables,proto3" json:"tables,omitempty"`
-	HasData       bool                   `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"` // a log exists on this node's disk
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Job          string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Shard        uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Configured   bool                   `protobuf:"varint,3,opt,name=configured,proto3" json:"configured,omitempty"` // the state machine has its schema
+	Leader       bool                   `protobuf:"varint,4,opt,name=leader,proto3" json:"leader,omitempty"`
+	LeaderNode   string                 `protobuf:"bytes,5,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"` // as this replica sees it; empty: none
+	Version      uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`                        // last applied step
+	AppliedIndex uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	Error        string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"` // this replica is out of service, and why
+	Hash         []byte                 `protobuf:"bytes,9,opt,name=hash,proto3" json:"hash,omitempty"`   // 16 bytes, state hash at version
+	Tables       []*TableStatus         `protobuf:"bytes,10,rep,name=tables,proto3" json:"tables,omitempty"`
+	HasData      bool                   `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"` // a log exists on this node's disk
+	Replica      uint32                 `protobuf:"varint,20,opt,name=replica,proto3" json:"replica,omitempty"`                // its number
+	Lost         bool                   `protobuf:"varint,21,opt,name=lost,proto3" json:"lost,omitempty"`                      // its data are damaged or gone: only a new replica can take its place
+	// Who belongs to the group as far as a majority knows, by replica (node, or
+	// node#number).
+	Voters        []string `protobuf:"bytes,22,rep,name=voters,proto3" json:"voters,omitempty"`
+	Learners      []string `protobuf:"bytes,23,rep,name=learners,proto3" json:"learners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[15]
+	mi := &file_proto_coordinator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1376,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[15]
+	mi := &file_proto_coordinator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1389,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{15}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GroupReport) GetJob() string {
@@ -1302,6 +1469,34 @@ func (x *GroupReport) GetHasData() bool {
 	return false
 }
 
+func (x *GroupReport) GetReplica() uint32 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *GroupReport) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+func (x *GroupReport) GetVoters() []string {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *GroupReport) GetLearners() []string {
+	if x != nil {
+		return x.Learners
+	}
+	return nil
+}
+
 type WorkerReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1314,7 +1509,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[16]
+	mi := &file_proto_coordinator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1521,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[16]
+	mi := &file_proto_coordinator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1534,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{16}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WorkerReport) GetJob() string {
@@ -1382,7 +1577,7 @@ type DataReport struct {
 
 func (x *DataReport) Reset() {
 	*x = DataReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[17]
+	mi := &file_proto_coordinator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1589,7 @@ func (x *DataReport) String() string {
 func (*DataReport) ProtoMessage() {}
 
 func (x *DataReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[17]
+	mi := &file_proto_coordinator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1602,7 @@ func (x *DataReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataReport.ProtoReflect.Descriptor instead.
 func (*DataReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{17}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DataReport) GetDigest() string {
@@ -1443,7 +1638,7 @@ type LaneReport struct {
 
 func (x *LaneReport) Reset() {
 	*x = LaneReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[18]
+	mi := &file_proto_coordinator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1650,7 @@ func (x *LaneReport) String() string {
 func (*LaneReport) ProtoMessage() {}
 
 func (x *LaneReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[18]
+	mi := &file_proto_coordinator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1663,7 @@ func (x *LaneReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneReport.ProtoReflect.Descriptor instead.
 func (*LaneReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{18}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LaneReport) GetLane() uint32 {
@@ -1509,7 +1704,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_proto_coordinator_proto_msgTypes[19]
+	mi := &file_proto_coordinator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1716,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[19]
+	mi := &file_proto_coordinator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1729,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{19}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetMessage() string {
@@ -1563,7 +1758,7 @@ type NodeOrder struct {
 
 func (x *NodeOrder) Reset() {
 	*x = NodeOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[20]
+	mi := &file_proto_coordinator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1770,7 @@ func (x *NodeOrder) String() string {
 func (*NodeOrder) ProtoMessage() {}
 
 func (x *NodeOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[20]
+	mi := &file_proto_coordinator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1783,7 @@ func (x *NodeOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeOrder.ProtoReflect.Descriptor instead.
 func (*NodeOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{20}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NodeOrder) GetRevision() uint64 {
@@ -1616,13 +1811,15 @@ type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Replica       uint32                 `protobuf:"varint,20,opt,name=replica,proto3" json:"replica,omitempty"` // tells apart the replicas a node has held of the shard
+	Role          Role                   `protobuf:"varint,21,opt,name=role,proto3,enum=fathom.v1.Role" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_proto_coordinator_proto_msgTypes[21]
+	mi := &file_proto_coordinator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1831,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[21]
+	mi := &file_proto_coordinator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1844,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{21}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Member) GetNode() string {
@@ -1664,6 +1861,20 @@ func (x *Member) GetAddress() string {
 	return ""
 }
 
+func (x *Member) GetReplica() uint32 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *Member) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_VOTER
+}
+
 type GroupOrder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1674,13 +1885,15 @@ type GroupOrder struct {
 	Bootstrap     bool                   `protobuf:"varint,6,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"`      // the group may be formed from empty disks
 	Schema        *Schema                `protobuf:"bytes,7,opt,name=schema,proto3" json:"schema,omitempty"`
 	NotifyVersion uint64                 `protobuf:"varint,8,opt,name=notify_version,json=notifyVersion,proto3" json:"notify_version,omitempty"` // report at once when this version is reached
+	Replica       uint32                 `protobuf:"varint,20,opt,name=replica,proto3" json:"replica,omitempty"`                                 // the number of this node's replica
+	Leader        string                 `protobuf:"bytes,21,opt,name=leader,proto3" json:"leader,omitempty"`                                    // the node that should lead; empty: it does not matter
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupOrder) Reset() {
 	*x = GroupOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[22]
+	mi := &file_proto_coordinator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1905,7 @@ func (x *GroupOrder) String() string {
 func (*GroupOrder) ProtoMessage() {}
 
 func (x *GroupOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[22]
+	mi := &file_proto_coordinator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1918,7 @@ func (x *GroupOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOrder.ProtoReflect.Descriptor instead.
 func (*GroupOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{22}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GroupOrder) GetJob() string {
@@ -1764,6 +1977,20 @@ func (x *GroupOrder) GetNotifyVersion() uint64 {
 	return 0
 }
 
+func (x *GroupOrder) GetReplica() uint32 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *GroupOrder) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
 // Schema is the initial entry of a shard's log: all its state machine must know.
 type Schema struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1780,7 +2007,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_proto_coordinator_proto_msgTypes[23]
+	mi := &file_proto_coordinator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +2019,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[23]
+	mi := &file_proto_coordinator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +2032,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{23}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Schema) GetJob() string {
@@ -1868,7 +2095,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_proto_coordinator_proto_msgTypes[24]
+	mi := &file_proto_coordinator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2107,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[24]
+	mi := &file_proto_coordinator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2120,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{24}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Table) GetId() uint32 {
@@ -1929,7 +2156,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2168,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2181,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Column) GetName() string {
@@ -1995,7 +2222,7 @@ type Init struct {
 
 func (x *Init) Reset() {
 	*x = Init{}
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2234,7 @@ func (x *Init) String() string {
 func (*Init) ProtoMessage() {}
 
 func (x *Init) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2247,7 @@ func (x *Init) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Init.ProtoReflect.Descriptor instead.
 func (*Init) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Init) GetKind() string {
@@ -2050,7 +2277,7 @@ type DenseTensor struct {
 
 func (x *DenseTensor) Reset() {
 	*x = DenseTensor{}
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2289,7 @@ func (x *DenseTensor) String() string {
 func (*DenseTensor) ProtoMessage() {}
 
 func (x *DenseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2302,7 @@ func (x *DenseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenseTensor.ProtoReflect.Descriptor instead.
 func (*DenseTensor) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DenseTensor) GetId() uint32 {
@@ -2127,7 +2354,7 @@ type ShardRoute struct {
 
 func (x *ShardRoute) Reset() {
 	*x = ShardRoute{}
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2366,7 @@ func (x *ShardRoute) String() string {
 func (*ShardRoute) ProtoMessage() {}
 
 func (x *ShardRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2379,7 @@ func (x *ShardRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRoute.ProtoReflect.Descriptor instead.
 func (*ShardRoute) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ShardRoute) GetShard() uint32 {
@@ -2220,7 +2447,7 @@ type WorkerOrder struct {
 
 func (x *WorkerOrder) Reset() {
 	*x = WorkerOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2459,7 @@ func (x *WorkerOrder) String() string {
 func (*WorkerOrder) ProtoMessage() {}
 
 func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2472,7 @@ func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerOrder.ProtoReflect.Descriptor instead.
 func (*WorkerOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WorkerOrder) GetJob() string {
@@ -2353,7 +2580,7 @@ type EvaluationBlock struct {
 
 func (x *EvaluationBlock) Reset() {
 	*x = EvaluationBlock{}
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2592,7 @@ func (x *EvaluationBlock) String() string {
 func (*EvaluationBlock) ProtoMessage() {}
 
 func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2605,7 @@ func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationBlock.ProtoReflect.Descriptor instead.
 func (*EvaluationBlock) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EvaluationBlock) GetJob() string {
@@ -2431,7 +2658,7 @@ type EvaluationAck struct {
 
 func (x *EvaluationAck) Reset() {
 	*x = EvaluationAck{}
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2670,7 @@ func (x *EvaluationAck) String() string {
 func (*EvaluationAck) ProtoMessage() {}
 
 func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2683,7 @@ func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationAck.ProtoReflect.Descriptor instead.
 func (*EvaluationAck) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
 }
 
 var File_proto_coordinator_proto protoreflect.FileDescriptor
@@ -2475,10 +2702,13 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"!\n" +
 	"\rCancelRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"\x0e\n" +
-	"\fNodesRequest\"9\n" +
+	"\fNodesRequest\"6\n" +
+	"\fDrainRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"9\n" +
 	"\n" +
 	"NodesReply\x12+\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x15.fathom.v1.NodeStatusR\x05nodes\"\xae\x01\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x15.fathom.v1.NodeStatusR\x05nodes\"\xc6\x02\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -2487,7 +2717,12 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x0fmetrics_address\x18\x04 \x01(\tR\x0emetricsAddress\x12\x14\n" +
 	"\x05alive\x18\x05 \x01(\bR\x05alive\x12\x1f\n" +
 	"\vcpu_seconds\x18\x06 \x01(\x01R\n" +
-	"cpuSeconds\"\xa2\x06\n" +
+	"cpuSeconds\x12\x1a\n" +
+	"\bdraining\x18\x14 \x01(\bR\bdraining\x12\x1a\n" +
+	"\breplicas\x18\x15 \x01(\rR\breplicas\x12\x18\n" +
+	"\aleaders\x18\x16 \x01(\rR\aleaders\x12!\n" +
+	"\fmemory_bytes\x18\x17 \x01(\x04R\vmemoryBytes\x12!\n" +
+	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\"\xa2\x06\n" +
 	"\tJobStatus\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12&\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x10.fathom.v1.PhaseR\x05phase\x12\x16\n" +
@@ -2542,7 +2777,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\tSplitInfo\x12\x14\n" +
 	"\x05split\x18\x01 \x01(\tR\x05split\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x1c\n" +
-	"\tpositives\x18\x03 \x01(\x01R\tpositives\"\xc2\x02\n" +
+	"\tpositives\x18\x03 \x01(\x01R\tpositives\"\x88\x03\n" +
 	"\n" +
 	"NodeReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -2552,9 +2787,11 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12\x1f\n" +
 	"\vcpu_seconds\x18\x06 \x01(\x01R\n" +
 	"cpuSeconds\x12%\n" +
-	"\x0eorder_revision\x18\a \x01(\x04R\rorderRevision\x12.\n" +
+	"\x0eorder_revision\x18\a \x01(\x04R\rorderRevision\x12!\n" +
+	"\fmemory_bytes\x18\x14 \x01(\x04R\vmemoryBytes\x12!\n" +
+	"\fmemory_limit\x18\x15 \x01(\x04R\vmemoryLimit\x12.\n" +
 	"\x06groups\x18\b \x03(\v2\x16.fathom.v1.GroupReportR\x06groups\x12/\n" +
-	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xc2\x02\n" +
+	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xa4\x03\n" +
 	"\vGroupReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1e\n" +
@@ -2570,7 +2807,11 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04hash\x18\t \x01(\fR\x04hash\x12.\n" +
 	"\x06tables\x18\n" +
 	" \x03(\v2\x16.fathom.v1.TableStatusR\x06tables\x12\x19\n" +
-	"\bhas_data\x18\v \x01(\bR\ahasData\"\xa6\x01\n" +
+	"\bhas_data\x18\v \x01(\bR\ahasData\x12\x18\n" +
+	"\areplica\x18\x14 \x01(\rR\areplica\x12\x12\n" +
+	"\x04lost\x18\x15 \x01(\bR\x04lost\x12\x16\n" +
+	"\x06voters\x18\x16 \x03(\tR\x06voters\x12\x1a\n" +
+	"\blearners\x18\x17 \x03(\tR\blearners\"\xa6\x01\n" +
 	"\fWorkerReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12)\n" +
 	"\x04data\x18\x02 \x01(\v2\x15.fathom.v1.DataReportR\x04data\x12+\n" +
@@ -2594,10 +2835,12 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\tNodeOrder\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12-\n" +
 	"\x06groups\x18\x02 \x03(\v2\x15.fathom.v1.GroupOrderR\x06groups\x12.\n" +
-	"\x06worker\x18\x03 \x01(\v2\x16.fathom.v1.WorkerOrderR\x06worker\"6\n" +
+	"\x06worker\x18\x03 \x01(\v2\x16.fathom.v1.WorkerOrderR\x06worker\"u\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"\xff\x01\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\areplica\x18\x14 \x01(\rR\areplica\x12#\n" +
+	"\x04role\x18\x15 \x01(\x0e2\x0f.fathom.v1.RoleR\x04role\"\xb1\x02\n" +
 	"\n" +
 	"GroupOrder\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
@@ -2607,7 +2850,9 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\amembers\x18\x05 \x03(\v2\x11.fathom.v1.MemberR\amembers\x12\x1c\n" +
 	"\tbootstrap\x18\x06 \x01(\bR\tbootstrap\x12)\n" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
-	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\"\xcd\x01\n" +
+	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
+	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xcd\x01\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -2677,20 +2922,27 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\n" +
 	"PHASE_DONE\x10\x05\x12\x10\n" +
 	"\fPHASE_FAILED\x10\x06\x12\x13\n" +
-	"\x0fPHASE_CANCELLED\x10\a*J\n" +
+	"\x0fPHASE_CANCELLED\x10\a*I\n" +
+	"\x04Role\x12\x0e\n" +
+	"\n" +
+	"ROLE_VOTER\x10\x00\x12\x10\n" +
+	"\fROLE_LEARNER\x10\x01\x12\x10\n" +
+	"\fROLE_LEAVING\x10\x02\x12\r\n" +
+	"\tROLE_LOST\x10\x03*J\n" +
 	"\x04Task\x12\r\n" +
 	"\tTASK_IDLE\x10\x00\x12\x10\n" +
 	"\fTASK_INSPECT\x10\x01\x12\x0e\n" +
 	"\n" +
 	"TASK_TRAIN\x10\x02\x12\x11\n" +
-	"\rTASK_EVALUATE\x10\x032\xe3\x02\n" +
+	"\rTASK_EVALUATE\x10\x032\x9c\x03\n" +
 	"\aControl\x12:\n" +
 	"\x06Submit\x12\x18.fathom.v1.SubmitRequest\x1a\x16.fathom.v1.SubmitReply\x124\n" +
 	"\x04List\x12\x16.fathom.v1.ListRequest\x1a\x14.fathom.v1.ListReply\x128\n" +
 	"\x06Status\x12\x18.fathom.v1.StatusRequest\x1a\x14.fathom.v1.JobStatus\x129\n" +
 	"\x05Watch\x12\x18.fathom.v1.StatusRequest\x1a\x14.fathom.v1.JobStatus0\x01\x128\n" +
 	"\x06Cancel\x12\x18.fathom.v1.CancelRequest\x1a\x14.fathom.v1.JobStatus\x127\n" +
-	"\x05Nodes\x12\x17.fathom.v1.NodesRequest\x1a\x15.fathom.v1.NodesReply2\x8f\x01\n" +
+	"\x05Nodes\x12\x17.fathom.v1.NodesRequest\x1a\x15.fathom.v1.NodesReply\x127\n" +
+	"\x05Drain\x12\x17.fathom.v1.DrainRequest\x1a\x15.fathom.v1.NodeStatus2\x8f\x01\n" +
 	"\n" +
 	"Membership\x127\n" +
 	"\x04Join\x12\x15.fathom.v1.NodeReport\x1a\x14.fathom.v1.NodeOrder(\x010\x01\x12H\n" +
@@ -2708,92 +2960,97 @@ func file_proto_coordinator_proto_rawDescGZIP() []byte {
 	return file_proto_coordinator_proto_rawDescData
 }
 
-var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_proto_coordinator_proto_goTypes = []any{
 	(Phase)(0),              // 0: fathom.v1.Phase
-	(Task)(0),               // 1: fathom.v1.Task
-	(*SubmitRequest)(nil),   // 2: fathom.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 3: fathom.v1.SubmitReply
-	(*ListRequest)(nil),     // 4: fathom.v1.ListRequest
-	(*ListReply)(nil),       // 5: fathom.v1.ListReply
-	(*StatusRequest)(nil),   // 6: fathom.v1.StatusRequest
-	(*CancelRequest)(nil),   // 7: fathom.v1.CancelRequest
-	(*NodesRequest)(nil),    // 8: fathom.v1.NodesRequest
-	(*NodesReply)(nil),      // 9: fathom.v1.NodesReply
-	(*NodeStatus)(nil),      // 10: fathom.v1.NodeStatus
-	(*JobStatus)(nil),       // 11: fathom.v1.JobStatus
-	(*Score)(nil),           // 12: fathom.v1.Score
-	(*TableStatus)(nil),     // 13: fathom.v1.TableStatus
-	(*RoleUsage)(nil),       // 14: fathom.v1.RoleUsage
-	(*SplitInfo)(nil),       // 15: fathom.v1.SplitInfo
-	(*NodeReport)(nil),      // 16: fathom.v1.NodeReport
-	(*GroupReport)(nil),     // 17: fathom.v1.GroupReport
-	(*WorkerReport)(nil),    // 18: fathom.v1.WorkerReport
-	(*DataReport)(nil),      // 19: fathom.v1.DataReport
-	(*LaneReport)(nil),      // 20: fathom.v1.LaneReport
-	(*Failure)(nil),         // 21: fathom.v1.Failure
-	(*NodeOrder)(nil),       // 22: fathom.v1.NodeOrder
-	(*Member)(nil),          // 23: fathom.v1.Member
-	(*GroupOrder)(nil),      // 24: fathom.v1.GroupOrder
-	(*Schema)(nil),          // 25: fathom.v1.Schema
-	(*Table)(nil),           // 26: fathom.v1.Table
-	(*Column)(nil),          // 27: fathom.v1.Column
-	(*Init)(nil),            // 28: fathom.v1.Init
-	(*DenseTensor)(nil),     // 29: fathom.v1.DenseTensor
-	(*ShardRoute)(nil),      // 30: fathom.v1.ShardRoute
-	(*WorkerOrder)(nil),     // 31: fathom.v1.WorkerOrder
-	(*EvaluationBlock)(nil), // 32: fathom.v1.EvaluationBlock
-	(*EvaluationAck)(nil),   // 33: fathom.v1.EvaluationAck
+	(Role)(0),               // 1: fathom.v1.Role
+	(Task)(0),               // 2: fathom.v1.Task
+	(*SubmitRequest)(nil),   // 3: fathom.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 4: fathom.v1.SubmitReply
+	(*ListRequest)(nil),     // 5: fathom.v1.ListRequest
+	(*ListReply)(nil),       // 6: fathom.v1.ListReply
+	(*StatusRequest)(nil),   // 7: fathom.v1.StatusRequest
+	(*CancelRequest)(nil),   // 8: fathom.v1.CancelRequest
+	(*NodesRequest)(nil),    // 9: fathom.v1.NodesRequest
+	(*DrainRequest)(nil),    // 10: fathom.v1.DrainRequest
+	(*NodesReply)(nil),      // 11: fathom.v1.NodesReply
+	(*NodeStatus)(nil),      // 12: fathom.v1.NodeStatus
+	(*JobStatus)(nil),       // 13: fathom.v1.JobStatus
+	(*Score)(nil),           // 14: fathom.v1.Score
+	(*TableStatus)(nil),     // 15: fathom.v1.TableStatus
+	(*RoleUsage)(nil),       // 16: fathom.v1.RoleUsage
+	(*SplitInfo)(nil),       // 17: fathom.v1.SplitInfo
+	(*NodeReport)(nil),      // 18: fathom.v1.NodeReport
+	(*GroupReport)(nil),     // 19: fathom.v1.GroupReport
+	(*WorkerReport)(nil),    // 20: fathom.v1.WorkerReport
+	(*DataReport)(nil),      // 21: fathom.v1.DataReport
+	(*LaneReport)(nil),      // 22: fathom.v1.LaneReport
+	(*Failure)(nil),         // 23: fathom.v1.Failure
+	(*NodeOrder)(nil),       // 24: fathom.v1.NodeOrder
+	(*Member)(nil),          // 25: fathom.v1.Member
+	(*GroupOrder)(nil),      // 26: fathom.v1.GroupOrder
+	(*Schema)(nil),          // 27: fathom.v1.Schema
+	(*Table)(nil),           // 28: fathom.v1.Table
+	(*Column)(nil),          // 29: fathom.v1.Column
+	(*Init)(nil),            // 30: fathom.v1.Init
+	(*DenseTensor)(nil),     // 31: fathom.v1.DenseTensor
+	(*ShardRoute)(nil),      // 32: fathom.v1.ShardRoute
+	(*WorkerOrder)(nil),     // 33: fathom.v1.WorkerOrder
+	(*EvaluationBlock)(nil), // 34: fathom.v1.EvaluationBlock
+	(*EvaluationAck)(nil),   // 35: fathom.v1.EvaluationAck
 }
 var file_proto_coordinator_proto_depIdxs = []int32{
-	11, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
-	10, // 1: fathom.v1.NodesReply.nodes:type_name -> fathom.v1.NodeStatus
+	13, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
+	12, // 1: fathom.v1.NodesReply.nodes:type_name -> fathom.v1.NodeStatus
 	0,  // 2: fathom.v1.JobStatus.phase:type_name -> fathom.v1.Phase
-	12, // 3: fathom.v1.JobStatus.scores:type_name -> fathom.v1.Score
-	13, // 4: fathom.v1.JobStatus.tables:type_name -> fathom.v1.TableStatus
-	14, // 5: fathom.v1.JobStatus.usage:type_name -> fathom.v1.RoleUsage
-	15, // 6: fathom.v1.JobStatus.splits:type_name -> fathom.v1.SplitInfo
-	17, // 7: fathom.v1.NodeReport.groups:type_name -> fathom.v1.GroupReport
-	18, // 8: fathom.v1.NodeReport.worker:type_name -> fathom.v1.WorkerReport
-	13, // 9: fathom.v1.GroupReport.tables:type_name -> fathom.v1.TableStatus
-	19, // 10: fathom.v1.WorkerReport.data:type_name -> fathom.v1.DataReport
-	20, // 11: fathom.v1.WorkerReport.lanes:type_name -> fathom.v1.LaneReport
-	21, // 12: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
-	15, // 13: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
-	24, // 14: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
-	31, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
-	23, // 16: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
-	25, // 17: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
-	26, // 18: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
-	29, // 19: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
-	27, // 20: fathom.v1.Table.columns:type_name -> fathom.v1.Column
-	28, // 21: fathom.v1.Column.init:type_name -> fathom.v1.Init
-	28, // 22: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
-	23, // 23: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
-	1,  // 24: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
-	30, // 25: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
-	2,  // 26: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
-	4,  // 27: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
-	6,  // 28: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
-	6,  // 29: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
-	7,  // 30: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
-	8,  // 31: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
-	16, // 32: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
-	32, // 33: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
-	3,  // 34: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
-	5,  // 35: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
-	11, // 36: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
-	11, // 37: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
-	11, // 38: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
-	9,  // 39: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
-	22, // 40: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
-	33, // 41: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
-	34, // [34:42] is the sub-list for method output_type
-	26, // [26:34] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	14, // 3: fathom.v1.JobStatus.scores:type_name -> fathom.v1.Score
+	15, // 4: fathom.v1.JobStatus.tables:type_name -> fathom.v1.TableStatus
+	16, // 5: fathom.v1.JobStatus.usage:type_name -> fathom.v1.RoleUsage
+	17, // 6: fathom.v1.JobStatus.splits:type_name -> fathom.v1.SplitInfo
+	19, // 7: fathom.v1.NodeReport.groups:type_name -> fathom.v1.GroupReport
+	20, // 8: fathom.v1.NodeReport.worker:type_name -> fathom.v1.WorkerReport
+	15, // 9: fathom.v1.GroupReport.tables:type_name -> fathom.v1.TableStatus
+	21, // 10: fathom.v1.WorkerReport.data:type_name -> fathom.v1.DataReport
+	22, // 11: fathom.v1.WorkerReport.lanes:type_name -> fathom.v1.LaneReport
+	23, // 12: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
+	17, // 13: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
+	26, // 14: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
+	33, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
+	1,  // 16: fathom.v1.Member.role:type_name -> fathom.v1.Role
+	25, // 17: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
+	27, // 18: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
+	28, // 19: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
+	31, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
+	29, // 21: fathom.v1.Table.columns:type_name -> fathom.v1.Column
+	30, // 22: fathom.v1.Column.init:type_name -> fathom.v1.Init
+	30, // 23: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
+	25, // 24: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
+	2,  // 25: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
+	32, // 26: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
+	3,  // 27: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
+	5,  // 28: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
+	7,  // 29: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
+	7,  // 30: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
+	8,  // 31: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
+	9,  // 32: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
+	10, // 33: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
+	18, // 34: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
+	34, // 35: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
+	4,  // 36: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
+	6,  // 37: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
+	13, // 38: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
+	13, // 39: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
+	13, // 40: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
+	11, // 41: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
+	12, // 42: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
+	24, // 43: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
+	35, // 44: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
+	36, // [36:45] is the sub-list for method output_type
+	27, // [27:36] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_proto_coordinator_proto_init() }
@@ -2806,8 +3063,8 @@ func file_proto_coordinator_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_coordinator_proto_rawDesc), len(file_proto_coordinator_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   32,
+			NumEnums:      3,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -28,6 +28,7 @@ const (
 	Control_Watch_FullMethodName  = "/fathom.v1.Control/Watch"
 	Control_Cancel_FullMethodName = "/fathom.v1.Control/Cancel"
 	Control_Nodes_FullMethodName  = "/fathom.v1.Control/Nodes"
+	Control_Drain_FullMethodName  = "/fathom.v1.Control/Drain"
 )
 
 // ControlClient is the client API for Control service.
@@ -47,6 +48,8 @@ type ControlClient interface {
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*JobStatus, error)
 	// Nodes lists the members of the cluster.
 	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesReply, error)
+	// Drain moves all replicas off a parameter server, or lets it have some again.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*NodeStatus, error)
 }
 
 type controlClient struct {
@@ -126,6 +129,16 @@ func (c *controlClient) Nodes(ctx context.Context, in *NodesRequest, opts ...grp
 	return out, nil
 }
 
+func (c *controlClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*NodeStatus, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodeStatus)
+	err := c.cc.Invoke(ctx, Control_Drain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -143,6 +156,8 @@ type ControlServer interface {
 	Cancel(context.Context, *CancelRequest) (*JobStatus, error)
 	// Nodes lists the members of the cluster.
 	Nodes(context.Context, *NodesRequest) (*NodesReply, error)
+	// Drain moves all replicas off a parameter server, or lets it have some again.
+	Drain(context.Context, *DrainRequest) (*NodeStatus, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -170,6 +185,9 @@ func (UnimplementedControlServer) Cancel(context.Context, *CancelRequest) (*JobS
 }
 func (UnimplementedControlServer) Nodes(context.Context, *NodesRequest) (*NodesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
+}
+func (UnimplementedControlServer) Drain(context.Context, *DrainRequest) (*NodeStatus, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -293,6 +311,24 @@ func _Control_Nodes_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Drain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Drain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Drain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Drain(ctx, req.(*DrainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -319,6 +355,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Nodes",
 			Handler:    _Control_Nodes_Handler,
+		},
+		{
+			MethodName: "Drain",
+			Handler:    _Control_Drain_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
