@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fathom-train/fathom/coordinator/placement"
+	"github.com/fathom-train/fathom/coordinator/recipe"
 	"github.com/fathom-train/fathom/coordinator/store"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/shard"
@@ -84,7 +85,7 @@ func (l *leader) start(r *run, now time.Time) *write {
 	if r.plan.digest == "" {
 		return nil
 	}
-	return l.move(r, now, func(p *plan) { r.train(p, 1) })
+	return l.move(r, now, func(p *plan) { p.factor = 1; r.train(p) })
 }
 
 func (l *leader) placeShards(r *run, now time.Time) *write {
@@ -178,18 +179,28 @@ func (r *run) allFormed(nodes map[string]*node, now time.Time) bool {
 // next leaves a training or evaluation that is complete. score is what the
 // evaluation found, nil after training.
 func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
-	status := r.plan.status
 	training := r.phase() == proto.Phase_PHASE_TRAINING
+	more := r.plan.lastStep < r.plan.status.GetSteps()
 	keep := func(p *plan) {
 		if score != nil {
 			p.status.Scores = append(p.status.Scores, score)
 		}
 	}
+	if score.GetSplit() == splitValid {
+		verdict := recipe.Judge(&r.job.Spec.Train, append(r.plan.status.GetScores(), score))
+		score.Best = verdict.Best == score
+		more = more && verdict.Stop == ""
+		add := keep
+		keep = func(p *plan) {
+			add(p)
+			p.factor, p.status.Stopped = verdict.Factor, verdict.Stop
+		}
+	}
 	switch {
 	case training && r.rows(splitValid) > 0:
 		return l.move(r, now, keep, func(p *plan) { r.evaluate(p, splitValid) })
-	case r.plan.split != splitTest && status.GetEpoch() < status.GetEpochs():
-		return l.move(r, now, keep, func(p *plan) { r.train(p, status.GetEpoch()+1) })
+	case r.plan.split != splitTest && more:
+		return l.move(r, now, keep, r.train)
 	case r.plan.split != splitTest && r.rows(splitTest) > 0:
 		return l.move(r, now, keep, func(p *plan) { r.evaluate(p, splitTest) })
 	}
@@ -202,9 +213,12 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 	})
 }
 
-func (r *run) train(p *plan, epoch uint64) {
-	p.status.Phase, p.status.Epoch, p.split = proto.Phase_PHASE_TRAINING, epoch, ""
-	p.lastStep = epoch * r.stepsPerEpoch()
+// train begins the steps up to the next validation.
+func (r *run) train(p *plan) {
+	p.status.Phase, p.split = proto.Phase_PHASE_TRAINING, ""
+	p.lastStep = uint64(r.job.NextValidation(r.rows(splitTrain), int64(p.lastStep)))
+	p.status.Epoch = (p.lastStep-1)/r.stepsPerEpoch() + 1
+	p.status.LearningRateFactor = p.factor
 }
 
 func (r *run) evaluate(p *plan, split string) {

@@ -17,7 +17,7 @@ func (l *leader) evaluationOf(b *proto.EvaluationBlock) *evaluation {
 	if r == nil || r.evaluation == nil || b.GetJob() != r.id() || b.GetRun() != r.run {
 		return nil
 	}
-	if e := r.evaluation; b.GetEpoch() == e.epoch && b.GetSplit() == e.split {
+	if e := r.evaluation; b.GetVersion() == r.plan.lastStep && b.GetSplit() == e.split {
 		return e
 	}
 	return nil
@@ -78,5 +78,6 @@ func (l *leader) evaluated(r *run, now time.Time) *write {
 		return nil
 	}
 	return l.next(r, now, &proto.Score{Epoch: e.epoch, Split: e.split, Version: r.plan.lastStep,
-		Samples: e.result.Samples, Auc: e.result.AUC, LogLoss: e.result.LogLoss})
+		Samples: e.result.Samples, Auc: e.result.AUC, LogLoss: e.result.LogLoss,
+		LearningRateFactor: r.plan.factor})
 }

@@ -407,7 +407,7 @@ func (w simWorker) evaluate(ctx context.Context, n *simNode, o *proto.WorkerOrde
 		}
 		var a eval.Accumulator
 		a.Add(scores, labels)
-		b := &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: o.GetEpoch(), Split: o.GetSplit(), Block: block, Scores: a.Append(nil)}
+		b := &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: o.GetEpoch(), Version: o.GetVersion(), Split: o.GetSplit(), Block: block, Scores: a.Append(nil)}
 		if n.session.ReportEvaluation(ctx, b) != nil {
 			return
 		}

@@ -168,11 +168,11 @@ func TestEvaluationBlocksAreCheckedAndCountOnce(t *testing.T) {
 		block := func(block uint64, n int) *proto.EvaluationBlock {
 			var a eval.Accumulator
 			a.Add(make([]float32, n), make([]float32, n))
-			return &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: 1, Split: "valid", Block: block, Scores: a.Append(nil)}
+			return &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Version: o.GetVersion(), Split: "valid", Block: block, Scores: a.Append(nil)}
 		}
 		damaged, stale := block(0, 1), block(0, 1)
 		damaged.Scores[5] ^= 1
-		stale.Epoch = 9
+		stale.Version = 9
 		for name, f := range map[string]struct {
 			block *proto.EvaluationBlock
 			code  codes.Code

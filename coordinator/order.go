@@ -107,6 +107,7 @@ func (l *leader) workerOrder(r *run, n *node, routes []*proto.ShardRoute) *proto
 	switch r.phase() {
 	case proto.Phase_PHASE_TRAINING:
 		w.Task, w.Epoch, w.LastStep = proto.Task_TASK_TRAIN, r.plan.status.GetEpoch(), r.plan.lastStep
+		w.LearningRateFactor = r.plan.factor
 		for _, lane := range r.lanes.Of(n.name) {
 			w.Lanes = append(w.Lanes, uint32(lane))
 		}

@@ -39,9 +39,12 @@ type plan struct {
 	status *proto.JobStatus
 	// split being evaluated; phase EVALUATING only.
 	split string
-	// lastStep is the global step at which the current epoch ends: the target
-	// of TRAINING, the version of EVALUATING. 0 before the first epoch.
+	// lastStep is the global step of the next validation, or of the end of the
+	// epoch: the target of TRAINING, the version of EVALUATING. 0 before the
+	// first epoch.
 	lastStep uint64
+	// factor scales the learning rates of the steps up to lastStep.
+	factor float32
 	// digest of the data all workers agreed on; empty until they have.
 	digest string
 	// enteredNano is when the phase began.
@@ -52,6 +55,7 @@ type planRecord struct {
 	Status      json.RawMessage `json:"status"` // protojson
 	Split       string          `json:"split,omitempty"`
 	LastStep    uint64          `json:"last_step"`
+	Factor      float32         `json:"learning_rate_factor"`
 	Digest      string          `json:"data_digest,omitempty"`
 	EnteredNano int64           `json:"entered_unix_nano"`
 }
@@ -112,7 +116,7 @@ func (p *plan) encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode job status: %w", err)
 	}
-	return json.Marshal(planRecord{Status: status, Split: p.split, LastStep: p.lastStep,
+	return json.Marshal(planRecord{Status: status, Split: p.split, LastStep: p.lastStep, Factor: p.factor,
 		Digest: p.digest, EnteredNano: p.enteredNano})
 }
 
@@ -129,7 +133,7 @@ func decodePlan(b []byte) (*plan, error) {
 	if status.GetPhase() == proto.Phase_PHASE_UNSPECIFIED || status.GetJob() == "" {
 		return nil, errors.New("its job or phase is missing or unknown")
 	}
-	return &plan{status: status, split: r.Split, lastStep: r.LastStep, digest: r.Digest, enteredNano: r.EnteredNano}, nil
+	return &plan{status: status, split: r.Split, lastStep: r.LastStep, factor: r.Factor, digest: r.Digest, enteredNano: r.EnteredNano}, nil
 }
 
 // keys builds the names of the records.

@@ -121,12 +121,7 @@ func (r *run) step() uint64 {
 
 // samples is how many training samples the first steps consumed.
 func (r *run) samples(steps uint64) uint64 {
-	perEpoch := r.stepsPerEpoch()
-	if perEpoch == 0 {
-		return 0
-	}
-	rows, batch := uint64(r.rows(splitTrain)), uint64(r.job.Spec.Train.BatchSize)
-	return steps/perEpoch*rows + min(steps%perEpoch*batch, rows)
+	return uint64(r.job.Samples(r.rows(splitTrain), int64(steps)))
 }
 
 // fail notes the first reason to end the job as failed.

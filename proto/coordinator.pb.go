@@ -731,8 +731,12 @@ type JobStatus struct {
 	TrainSeconds     float64                `protobuf:"fixed64,22,opt,name=train_seconds,json=trainSeconds,proto3" json:"train_seconds,omitempty"` // wall time spent in training steps
 	Spec             []byte                 `protobuf:"bytes,23,opt,name=spec,proto3" json:"spec,omitempty"`                                       // resolved JSON
 	TeacherAuc       float64                `protobuf:"fixed64,24,opt,name=teacher_auc,json=teacherAuc,proto3" json:"teacher_auc,omitempty"`       // of the test split, when the data knows it
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// learning_rate_factor is what the validations have made of the learning
+	// rates; 0 before the first epoch.
+	LearningRateFactor float32 `protobuf:"fixed32,25,opt,name=learning_rate_factor,json=learningRateFactor,proto3" json:"learning_rate_factor,omitempty"`
+	Stopped            string  `protobuf:"bytes,26,opt,name=stopped,proto3" json:"stopped,omitempty"` // why the training ended before its last epoch
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *JobStatus) Reset() {
@@ -933,17 +937,37 @@ func (x *JobStatus) GetTeacherAuc() float64 {
 	return 0
 }
 
+func (x *JobStatus) GetLearningRateFactor() float32 {
+	if x != nil {
+		return x.LearningRateFactor
+	}
+	return 0
+}
+
+func (x *JobStatus) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
 // Score is the quality of the model on one split at one version.
 type Score struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Split         string                 `protobuf:"bytes,2,opt,name=split,proto3" json:"split,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	Samples       uint64                 `protobuf:"varint,4,opt,name=samples,proto3" json:"samples,omitempty"`
-	Auc           float64                `protobuf:"fixed64,5,opt,name=auc,proto3" json:"auc,omitempty"`
-	LogLoss       float64                `protobuf:"fixed64,6,opt,name=log_loss,json=logLoss,proto3" json:"log_loss,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Epoch   uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Split   string                 `protobuf:"bytes,2,opt,name=split,proto3" json:"split,omitempty"`
+	Version uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Samples uint64                 `protobuf:"varint,4,opt,name=samples,proto3" json:"samples,omitempty"`
+	Auc     float64                `protobuf:"fixed64,5,opt,name=auc,proto3" json:"auc,omitempty"`
+	LogLoss float64                `protobuf:"fixed64,6,opt,name=log_loss,json=logLoss,proto3" json:"log_loss,omitempty"`
+	// gauc is the mean AUC within the groups that have both labels, weighted by
+	// their samples; gauc_samples is how many samples these have, 0: no groups.
+	Gauc               float64 `protobuf:"fixed64,7,opt,name=gauc,proto3" json:"gauc,omitempty"`
+	GaucSamples        uint64  `protobuf:"varint,8,opt,name=gauc_samples,json=gaucSamples,proto3" json:"gauc_samples,omitempty"`
+	LearningRateFactor float32 `protobuf:"fixed32,9,opt,name=learning_rate_factor,json=learningRateFactor,proto3" json:"learning_rate_factor,omitempty"` // with which the steps before were trained
+	Best               bool    `protobuf:"varint,10,opt,name=best,proto3" json:"best,omitempty"`                                                         // the best validation so far, by the job's monitor
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Score) Reset() {
@@ -1016,6 +1040,34 @@ func (x *Score) GetLogLoss() float64 {
 		return x.LogLoss
 	}
 	return 0
+}
+
+func (x *Score) GetGauc() float64 {
+	if x != nil {
+		return x.Gauc
+	}
+	return 0
+}
+
+func (x *Score) GetGaucSamples() uint64 {
+	if x != nil {
+		return x.GaucSamples
+	}
+	return 0
+}
+
+func (x *Score) GetLearningRateFactor() float32 {
+	if x != nil {
+		return x.LearningRateFactor
+	}
+	return 0
+}
+
+func (x *Score) GetBest() bool {
+	if x != nil {
+		return x.Best
+	}
+	return false
 }
 
 type TableStatus struct {
@@ -2436,13 +2488,15 @@ type WorkerOrder struct {
 	Lanes    []uint32 `protobuf:"varint,7,rep,packed,name=lanes,proto3" json:"lanes,omitempty"`
 	LastStep uint64   `protobuf:"varint,8,opt,name=last_step,json=lastStep,proto3" json:"last_step,omitempty"`
 	// TASK_EVALUATE: score these blocks of the split on the named version.
-	Epoch         uint64   `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Split         string   `protobuf:"bytes,10,opt,name=split,proto3" json:"split,omitempty"`
-	Version       uint64   `protobuf:"varint,11,opt,name=version,proto3" json:"version,omitempty"`
-	Blocks        []uint64 `protobuf:"varint,12,rep,packed,name=blocks,proto3" json:"blocks,omitempty"`
-	DataDigest    string   `protobuf:"bytes,13,opt,name=data_digest,json=dataDigest,proto3" json:"data_digest,omitempty"` // a worker whose data differ must refuse
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Epoch      uint64   `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Split      string   `protobuf:"bytes,10,opt,name=split,proto3" json:"split,omitempty"`
+	Version    uint64   `protobuf:"varint,11,opt,name=version,proto3" json:"version,omitempty"`
+	Blocks     []uint64 `protobuf:"varint,12,rep,packed,name=blocks,proto3" json:"blocks,omitempty"`
+	DataDigest string   `protobuf:"bytes,13,opt,name=data_digest,json=dataDigest,proto3" json:"data_digest,omitempty"` // a worker whose data differ must refuse
+	// TASK_TRAIN: scales the learning rates; it goes into every push.
+	LearningRateFactor float32 `protobuf:"fixed32,14,opt,name=learning_rate_factor,json=learningRateFactor,proto3" json:"learning_rate_factor,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *WorkerOrder) Reset() {
@@ -2566,6 +2620,13 @@ func (x *WorkerOrder) GetDataDigest() string {
 	return ""
 }
 
+func (x *WorkerOrder) GetLearningRateFactor() float32 {
+	if x != nil {
+		return x.LearningRateFactor
+	}
+	return 0
+}
+
 type EvaluationBlock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -2574,6 +2635,7 @@ type EvaluationBlock struct {
 	Split         string                 `protobuf:"bytes,4,opt,name=split,proto3" json:"split,omitempty"`
 	Block         uint64                 `protobuf:"varint,5,opt,name=block,proto3" json:"block,omitempty"`
 	Scores        []byte                 `protobuf:"bytes,6,opt,name=scores,proto3" json:"scores,omitempty"` // eval.Accumulator
+	Version       uint64                 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2650,6 +2712,13 @@ func (x *EvaluationBlock) GetScores() []byte {
 	return nil
 }
 
+func (x *EvaluationBlock) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type EvaluationAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2722,7 +2791,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\breplicas\x18\x15 \x01(\rR\breplicas\x12\x18\n" +
 	"\aleaders\x18\x16 \x01(\rR\aleaders\x12!\n" +
 	"\fmemory_bytes\x18\x17 \x01(\x04R\vmemoryBytes\x12!\n" +
-	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\"\xa2\x06\n" +
+	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\"\xee\x06\n" +
 	"\tJobStatus\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12&\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x10.fathom.v1.PhaseR\x05phase\x12\x16\n" +
@@ -2752,14 +2821,21 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\rtrain_seconds\x18\x16 \x01(\x01R\ftrainSeconds\x12\x12\n" +
 	"\x04spec\x18\x17 \x01(\fR\x04spec\x12\x1f\n" +
 	"\vteacher_auc\x18\x18 \x01(\x01R\n" +
-	"teacherAuc\"\x94\x01\n" +
+	"teacherAuc\x120\n" +
+	"\x14learning_rate_factor\x18\x19 \x01(\x02R\x12learningRateFactor\x12\x18\n" +
+	"\astopped\x18\x1a \x01(\tR\astopped\"\x91\x02\n" +
 	"\x05Score\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05split\x18\x02 \x01(\tR\x05split\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x18\n" +
 	"\asamples\x18\x04 \x01(\x04R\asamples\x12\x10\n" +
 	"\x03auc\x18\x05 \x01(\x01R\x03auc\x12\x19\n" +
-	"\blog_loss\x18\x06 \x01(\x01R\alogLoss\"\x8c\x01\n" +
+	"\blog_loss\x18\x06 \x01(\x01R\alogLoss\x12\x12\n" +
+	"\x04gauc\x18\a \x01(\x01R\x04gauc\x12!\n" +
+	"\fgauc_samples\x18\b \x01(\x04R\vgaucSamples\x120\n" +
+	"\x14learning_rate_factor\x18\t \x01(\x02R\x12learningRateFactor\x12\x12\n" +
+	"\x04best\x18\n" +
+	" \x01(\bR\x04best\"\x8c\x01\n" +
 	"\vTableStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x1e\n" +
@@ -2887,7 +2963,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06key_hi\x18\x03 \x01(\x04R\x05keyHi\x12+\n" +
 	"\amembers\x18\x04 \x03(\v2\x11.fathom.v1.MemberR\amembers\x12\x16\n" +
 	"\x06leader\x18\x05 \x01(\tR\x06leader\x12\x14\n" +
-	"\x05dense\x18\x06 \x03(\rR\x05dense\"\xec\x02\n" +
+	"\x05dense\x18\x06 \x03(\rR\x05dense\"\x9e\x03\n" +
 	"\vWorkerOrder\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -2904,14 +2980,16 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\aversion\x18\v \x01(\x04R\aversion\x12\x16\n" +
 	"\x06blocks\x18\f \x03(\x04R\x06blocks\x12\x1f\n" +
 	"\vdata_digest\x18\r \x01(\tR\n" +
-	"dataDigest\"\x8f\x01\n" +
+	"dataDigest\x120\n" +
+	"\x14learning_rate_factor\x18\x0e \x01(\x02R\x12learningRateFactor\"\xa9\x01\n" +
 	"\x0fEvaluationBlock\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05split\x18\x04 \x01(\tR\x05split\x12\x14\n" +
 	"\x05block\x18\x05 \x01(\x04R\x05block\x12\x16\n" +
-	"\x06scores\x18\x06 \x01(\fR\x06scores\"\x0f\n" +
+	"\x06scores\x18\x06 \x01(\fR\x06scores\x12\x18\n" +
+	"\aversion\x18\a \x01(\x04R\aversion\"\x0f\n" +
 	"\rEvaluationAck*\xa6\x01\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +

@@ -152,7 +152,7 @@ func (n *benched) draw(stream uint64) []shard.Key {
 }
 
 func (n *benched) body(lane int, keys []shard.Key) []byte {
-	p := wire.NewPush(wire.PushID{Run: testRun, Step: n.step, Lane: uint16(lane)})
+	p := wire.NewPush(wire.PushID{Factor: 1, Run: testRun, Step: n.step, Lane: uint16(lane)})
 	grads := make([]float32, len(keys)*benchWidth)
 	for i := range grads {
 		grads[i] = float32(i%17)/16 - 0.5

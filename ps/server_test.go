@@ -196,7 +196,7 @@ func leaderOf(t *testing.T, nodes []*node, shard uint32) int {
 }
 
 func pushBody(shardID uint32, step uint64, lane uint16) []byte {
-	b := wire.NewPush(wire.PushID{Run: testRun, Step: step, Lane: lane})
+	b := wire.NewPush(wire.PushID{Factor: 1, Run: testRun, Step: step, Lane: lane})
 	b.Rows(0, testWidth, []shard.Key{5, 9}, []uint32{1, 1}, []float32{1, 2, 3, 4, 5, 6, 7, 8})
 	b.Dense(0, []float32{1, 2, 3})
 	return wire.AppendPushBody(nil, wire.PushHeader{Run: testRun, Shard: shardID}, b.Chunks())

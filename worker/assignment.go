@@ -133,7 +133,7 @@ func (s *assignment) run(ctx context.Context) error {
 	if want, got := s.order.GetDataDigest(), s.data.Digest(); want != "" && want != got {
 		return fmt.Errorf("the data here differ from what the job began with (digest %.12s, want %.12s): every worker must see the same files", got, want)
 	}
-	t, err := trainer.New(trainer.Config{Job: spec, Run: s.order.GetRun(), Data: s.data.Set, Client: s.ps, Metrics: s.agent.metrics})
+	t, err := trainer.New(trainer.Config{Job: spec, Run: s.order.GetRun(), Data: s.data.Set, Client: s.ps, Factor: s.order.GetLearningRateFactor(), Metrics: s.agent.metrics})
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (s *assignment) evaluate(ctx context.Context, t *trainer.Trainer) error {
 		}
 		err = s.agent.session.ReportEvaluation(ctx, &proto.EvaluationBlock{
 			Job: s.order.GetJob(), Run: s.order.GetRun(), Epoch: s.order.GetEpoch(),
-			Split: s.order.GetSplit(), Block: b, Scores: acc.Append(nil),
+			Version: s.order.GetVersion(), Split: s.order.GetSplit(), Block: b, Scores: acc.Append(nil),
 		})
 		if err != nil {
 			return err

@@ -43,7 +43,7 @@ func newStateBench(lanes int) (*stateBench, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stateBench{state: fsm.New(), lanes: lanes, index: 1, grads: smallGradient(fsmLoadRows*fsmWidth, 3), builder: wire.NewPush(wire.PushID{})}
+	s := &stateBench{state: fsm.New(), lanes: lanes, index: 1, grads: smallGradient(fsmLoadRows*fsmWidth, 3), builder: wire.NewPush(wire.PushID{Factor: 1})}
 	if r := s.state.Apply(s.index, wire.AppendConfigure(nil, body)); r.Err != nil {
 		return nil, r.Err
 	}
@@ -54,7 +54,7 @@ func newStateBench(lanes int) (*stateBench, error) {
 func (s *stateBench) commands(step uint64, keys [][]shard.Key) [][]byte {
 	var all [][]byte
 	for lane, k := range keys {
-		s.builder.Reset(wire.PushID{Run: 1, Phase: 1, Step: step, Lane: uint16(lane)})
+		s.builder.Reset(wire.PushID{Factor: 1, Run: 1, Phase: 1, Step: step, Lane: uint16(lane)})
 		counts := make([]uint32, len(k))
 		for i := range counts {
 			counts[i] = 1

@@ -75,7 +75,7 @@ func (b *bencher) trainHere(ctx context.Context, j *job.Job, data *benchData, th
 		return err
 	}
 	defer set.Close() // it was only read
-	t, err := trainer.New(trainer.Config{Job: j, Run: benchRun, Data: set, Client: ps})
+	t, err := trainer.New(trainer.Config{Job: j, Run: benchRun, Data: set, Client: ps, Factor: 1})
 	if err != nil {
 		return err
 	}

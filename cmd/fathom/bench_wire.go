@@ -51,12 +51,12 @@ func pushCodec(keys []shard.Key) []codecBench {
 	for i := range counts {
 		counts[i] = 1
 	}
-	builder := wire.NewPush(wire.PushID{})
+	builder := wire.NewPush(wire.PushID{Factor: 1})
 	var body []byte
 	step := uint64(0)
 	encode := func() error {
 		step++
-		builder.Reset(wire.PushID{Run: 1, Phase: 1, Step: step})
+		builder.Reset(wire.PushID{Factor: 1, Run: 1, Phase: 1, Step: step})
 		builder.Rows(0, fsmWidth, keys, counts, grads)
 		body = wire.AppendPushBody(body[:0], wire.PushHeader{Run: 1}, builder.Chunks())
 		return nil

@@ -96,8 +96,8 @@ func newResult(s *proto.JobStatus) (*result, error) {
 		r.Splits[p.GetSplit()] = p.GetRows()
 	}
 	r.SamplesPerSecond = finite(s.GetSamplesPerSecond())
-	if trained := float64(r.Splits["train"]) * float64(s.GetEpochs()); trained > 0 && r.TrainSeconds > 0 {
-		r.SamplesPerSecond = trained / r.TrainSeconds
+	if trained := j.Samples(int64(r.Splits["train"]), int64(r.Steps)); trained > 0 && r.TrainSeconds > 0 {
+		r.SamplesPerSecond = float64(trained) / r.TrainSeconds
 	}
 	return r, nil
 }

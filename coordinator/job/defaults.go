@@ -141,6 +141,21 @@ func (t Train) withDefaults() Train {
 		dense = dense.WithDefaults()
 	}
 	t.DenseOptimizer = &dense
+	setDefault(&t.Monitor.Metric, MetricAUC)
+	setDefault(&t.Monitor.PerEpoch, 1)
+	setDefault(&t.Monitor.MinDelta, 1e-6)
+	if t.Plateau != nil {
+		p := *t.Plateau
+		setDefault(&p.Factor, 0.1)
+		setDefault(&p.Patience, 1)
+		setDefault(&p.Least, 0.001)
+		t.Plateau = &p
+	}
+	if t.EarlyStopping != nil {
+		e := *t.EarlyStopping
+		setDefault(&e.Patience, 2)
+		t.EarlyStopping = &e
+	}
 	if t.EmbeddingInit == (random.Init{}) {
 		t.EmbeddingInit = random.Init{Kind: "normal", Scale: 0.01}
 	}

@@ -115,6 +115,12 @@ type Train struct {
 	// part of the result: it fixes the order of every sum.
 	Lanes int    `json:"lanes"`
 	Seed  uint64 `json:"seed"`
+	// Monitor says what a validation is judged by.
+	Monitor Monitor `json:"monitor"`
+	// Plateau lowers the learning rates when validations no longer improve.
+	Plateau *Plateau `json:"plateau,omitempty"`
+	// EarlyStopping ends the training when they no longer improve.
+	EarlyStopping *EarlyStopping `json:"early_stopping,omitempty"`
 	// Mode is sync, the bit-identical mode.
 	Mode string `json:"mode"`
 	// Compute is f32 (default) or bf16: the format of the operands of the
@@ -126,6 +132,49 @@ type Train struct {
 	DenseOptimizer *optim.Config `json:"dense_optimizer,omitempty"`
 	// EmbeddingInit is the distribution of the rows' first values.
 	EmbeddingInit random.Init `json:"embedding_init"`
+}
+
+// Monitor says how often the validation split is scored and what counts as an
+// improvement.
+type Monitor struct {
+	// Metric is one of Metrics.
+	Metric string `json:"metric"`
+	// PerEpoch is how many validations an epoch has (default 1), evenly spread;
+	// the last one is at its end.
+	PerEpoch int `json:"per_epoch"`
+	// MinDelta is how much better than the best so far a validation must be
+	// (default 1e-6).
+	MinDelta float64 `json:"min_delta"`
+	// MinEpochs is before the end of which epoch no validation counts as one
+	// without improvement (default 0): some models stand still at first.
+	MinEpochs int `json:"min_epochs"`
+}
+
+// The metrics of a validation.
+const (
+	MetricAUC        = "auc"
+	MetricLogLoss    = "log_loss"
+	MetricAUCLogLoss = "auc-log_loss"
+)
+
+// Metrics lists the values of Monitor.Metric.
+func Metrics() []string {
+	return []string{MetricAUC, MetricLogLoss, MetricAUCLogLoss}
+}
+
+// Plateau multiplies all learning rates with a factor when Patience validations
+// in a row brought no improvement, and again after as many more.
+type Plateau struct {
+	Factor   float32 `json:"factor"`   // default 0.1
+	Patience int     `json:"patience"` // default 1
+	// Least bounds the product of the factors from below (default 0.001).
+	Least float32 `json:"least"`
+}
+
+// EarlyStopping ends the training when Patience validations in a row brought no
+// improvement.
+type EarlyStopping struct {
+	Patience int `json:"patience"` // default 2
 }
 
 // Cluster sizes the processes; the result does not depend on it.

@@ -21,6 +21,27 @@ func (j *Job) Steps(trainRows int64) int64 {
 	return int64(j.Spec.Train.Epochs) * j.StepsPerEpoch(trainRows)
 }
 
+// Samples returns how many training samples the first steps consume.
+func (j *Job) Samples(trainRows, steps int64) int64 {
+	perEpoch := j.StepsPerEpoch(trainRows)
+	if perEpoch == 0 {
+		return 0
+	}
+	return steps/perEpoch*trainRows + min(steps%perEpoch*int64(j.Spec.Train.BatchSize), trainRows)
+}
+
+// NextValidation returns the first step after the given one at which the model
+// is validated: at even distances within an epoch, and at its end.
+func (j *Job) NextValidation(trainRows, step int64) int64 {
+	perEpoch, parts := j.StepsPerEpoch(trainRows), int64(j.Spec.Train.Monitor.PerEpoch)
+	start := step / perEpoch * perEpoch
+	for part := int64(1); ; part++ {
+		if at := start + (part*perEpoch+parts-1)/parts; at > step {
+			return at
+		}
+	}
+}
+
 // Lane returns what one lane (from 0) of a global step (from 1) consists of:
 // the positions [lo, hi) of the epoch's order, which may be none, the epoch
 // (from 1), and the samples of the whole global batch. The first batch%lanes

@@ -22,6 +22,7 @@ func (j *Job) Validate() error {
 	c.synthetic(&j.Spec.Data)
 	c.fields(&j.Spec.Data)
 	c.train(&j.Spec.Train)
+	c.recipe(&j.Spec.Train, j.Spec.Data.validates())
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
 	if len(c.faults) == 0 {
@@ -158,6 +159,29 @@ func (c *checker) synthetic(d *Data) {
 func (c *checker) train(t *Train) {
 	if t.Lanes > t.BatchSize {
 		c.fault("spec.train.lanes", "%d lanes cannot share a batch of %d samples", t.Lanes, t.BatchSize)
+	}
+}
+
+// validates tells whether there is a validation split.
+func (d *Data) validates() bool {
+	return len(d.Valid) > 0 || d.Synthetic != nil && d.Synthetic.ValidRows > 0
+}
+
+// recipe checks what validations decide about.
+func (c *checker) recipe(t *Train, validates bool) {
+	for _, part := range []struct {
+		path  string
+		given bool
+	}{{"spec.train.plateau", t.Plateau != nil}, {"spec.train.early_stopping", t.EarlyStopping != nil}} {
+		if part.given && !validates {
+			c.fault(part.path, "needs validation data to decide by: add spec.data.valid")
+		}
+	}
+	if p := t.Plateau; p != nil && !(p.Factor > 0 && p.Factor < 1) {
+		c.fault("spec.train.plateau.factor", "%v does not lower the learning rates: choose one between 0 and 1", p.Factor)
+	}
+	if m := t.Monitor; m.MinEpochs > t.Epochs {
+		c.fault("spec.train.monitor.min_epochs", "%d is more than the %d epochs there are", m.MinEpochs, t.Epochs)
 	}
 }
 

@@ -74,7 +74,7 @@ func pushAndPull(t *testing.T, c *Client, shards int) {
 		g.Dense = append(g.Dense, []float32{1, 2, float32(i)})
 		dense[i] = make([]float32, 3)
 	}
-	if err := c.Push(ctx, wire.PushID{Run: run, Phase: 1, Step: 1}, g); err != nil {
+	if err := c.Push(ctx, wire.PushID{Factor: 1, Run: run, Phase: 1, Step: 1}, g); err != nil {
 		t.Fatal(err)
 	}
 	rows := Rows{Width: width, Keys: keys, Values: make([]float32, len(keys)*width)}
@@ -108,7 +108,7 @@ func TestPullOfAnOldVersionSaysGone(t *testing.T) {
 	c := NewLocal(run, routes, s)
 	pushAndPull(t, c, 2)
 	g := &Gradients{Dense: [][]float32{{0, 0, 0}, {0, 0, 0}}}
-	if err := c.Push(context.Background(), wire.PushID{Run: run, Phase: 1, Step: 2}, g); err != nil {
+	if err := c.Push(context.Background(), wire.PushID{Factor: 1, Run: run, Phase: 1, Step: 2}, g); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Pull(context.Background(), 1, nil, nil); err != nil {
@@ -254,7 +254,7 @@ func TestRemoteGivesUpOnWhatNoRetryChanges(t *testing.T) {
 		return refuse(codes.InvalidArgument, &proto.Refusal{Reason: proto.Reason_REASON_INVALID})
 	}}
 	c := serve(t, 1, m)
-	err := c.Push(context.Background(), wire.PushID{Run: run, Phase: 1, Step: 1}, &Gradients{Dense: [][]float32{{1, 2, 3}}})
+	err := c.Push(context.Background(), wire.PushID{Factor: 1, Run: run, Phase: 1, Step: 1}, &Gradients{Dense: [][]float32{{1, 2, 3}}})
 	if !errors.Is(err, errRefused) || m.calls.Load() != 1 {
 		t.Errorf("push answers %v after %d calls, want a refusal after 1", err, m.calls.Load())
 	}
@@ -264,7 +264,7 @@ func TestRemoteGoneAndDeadline(t *testing.T) {
 	c := serve(t, 1, &server{})
 	ctx := context.Background()
 	for step := range uint64(2) {
-		if err := c.Push(ctx, wire.PushID{Run: run, Phase: 1, Step: step + 1}, &Gradients{Dense: [][]float32{{1, 2, 3}}}); err != nil {
+		if err := c.Push(ctx, wire.PushID{Factor: 1, Run: run, Phase: 1, Step: step + 1}, &Gradients{Dense: [][]float32{{1, 2, 3}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -291,7 +291,7 @@ func TestWrongPushesAreRefusedAndChangeNothing(t *testing.T) {
 	t.Parallel()
 	st := configured(t, example(2, 1))
 	defer st.Close()
-	id := wire.PushID{Run: run, Phase: 1, Step: 1}
+	id := wire.PushID{Factor: 1, Run: run, Phase: 1, Step: 1}
 	if r := st.Apply(2, one(id, rows(0, make([]float32, 5), 8))); r.Status != Accepted || !r.Complete {
 		t.Fatalf("the first lane: %v %v", r.Status, r.Err)
 	}
@@ -299,7 +299,7 @@ func TestWrongPushesAreRefusedAndChangeNothing(t *testing.T) {
 	write(t, st, &before)
 	f := func(name string, want Status, cause error, text string, change func(*wire.PushID), fill func(b *wire.PushBuilder)) {
 		t.Helper()
-		id := wire.PushID{Run: run, Phase: 1, Step: 1, Lane: 1}
+		id := wire.PushID{Factor: 1, Run: run, Phase: 1, Step: 1, Lane: 1}
 		change(&id)
 		r := st.Apply(2, one(id, fill))
 		if r.Status != want || !errors.Is(r.Err, cause) || !strings.Contains(r.Err.Error(), text) || r.Version != 0 {
@@ -331,7 +331,7 @@ func TestWrongPushesAreRefusedAndChangeNothing(t *testing.T) {
 		t.Error("refused pushes changed the state")
 	}
 	last := math.Nextafter32(1<<51, 0)
-	if r := st.Apply(3, one(wire.PushID{Run: run, Phase: 1, Step: 1, Lane: 1}, rows(3, []float32{last, -last}, 1))); r.Status != Accepted || r.Version != 1 {
+	if r := st.Apply(3, one(wire.PushID{Factor: 1, Run: run, Phase: 1, Step: 1, Lane: 1}, rows(3, []float32{last, -last}, 1))); r.Status != Accepted || r.Version != 1 {
 		t.Errorf("the largest gradient: %v %v", r.Status, r.Err)
 	}
 	for _, x := range lookup(t, st, 1, everything(example(2, 1))) {
@@ -344,7 +344,7 @@ func TestWrongPushesAreRefusedAndChangeNothing(t *testing.T) {
 func TestPushBeforeConfigureIsRefused(t *testing.T) {
 	t.Parallel()
 	st := New()
-	r := st.Apply(9, one(wire.PushID{}, func(*wire.PushBuilder) {}))
+	r := st.Apply(9, one(wire.PushID{Factor: 1}, func(*wire.PushBuilder) {}))
 	if r.Status != Unconfigured || !errors.Is(r.Err, ErrUnconfigured) || st.Applied() != 9 {
 		t.Errorf("got %v %v at index %d", r.Status, r.Err, st.Applied())
 	}
@@ -361,7 +361,7 @@ func TestChunksOfALaneMustFitTogether(t *testing.T) {
 	t.Parallel()
 	schema := big(example(1, 0))
 	push := func(keys ...shard.Key) [][]byte {
-		b := wire.NewPush(wire.PushID{Run: run, Step: 1})
+		b := wire.NewPush(wire.PushID{Factor: 1, Run: run, Step: 1})
 		b.Rows(0, 5, keys, make([]uint32, len(keys)), make([]float32, 5*len(keys)))
 		b.Dense(1, make([]float32, 100000))
 		b.Dense(4, make([]float32, 3))
@@ -416,7 +416,7 @@ func TestBoundOfChunks(t *testing.T) {
 	schema.Dense = []DenseTensor{{ID: 1, Size: 17 << 16, Optimizer: optim.Config{Name: optim.EMA}}}
 	st := configured(t, schema)
 	defer st.Close()
-	b := wire.NewPush(wire.PushID{Run: run, Step: 1})
+	b := wire.NewPush(wire.PushID{Factor: 1, Run: run, Step: 1})
 	b.Dense(1, make([]float32, 17<<16))
 	r := st.Apply(2, b.Chunks()[0])
 	if r.Status != Invalid || !strings.Contains(r.Err.Error(), "at most 15 for each of 4096 lanes") {
@@ -428,7 +428,7 @@ func TestDamagedCommandPanicsWithItsIndex(t *testing.T) {
 	t.Parallel()
 	st := configured(t, example(1, 0))
 	defer st.Close()
-	cmd := one(wire.PushID{Run: run, Step: 1}, func(*wire.PushBuilder) {})
+	cmd := one(wire.PushID{Factor: 1, Run: run, Step: 1}, func(*wire.PushBuilder) {})
 	for _, bad := range [][]byte{cmd[:len(cmd)-1], nil, append(bytes.Clone(cmd[:20]), bytes.Repeat([]byte{1}, len(cmd)-20)...)} {
 		func() {
 			defer func() {
@@ -455,7 +455,7 @@ func TestGoldenHash(t *testing.T) {
 	})
 	defer st.Close()
 	for lane := range uint16(2) {
-		b := wire.NewPush(wire.PushID{Run: run, Step: 1, Lane: lane})
+		b := wire.NewPush(wire.PushID{Factor: 1, Run: run, Step: 1, Lane: lane})
 		b.Rows(1, 2, []shard.Key{3, 4}, []uint32{1, 1}, []float32{1, 2, 3, 4})
 		b.Dense(2, []float32{1, 2, 3})
 		st.Apply(1, b.Chunks()[0])

@@ -49,7 +49,7 @@ func benchState(b *testing.B, rows int) (*State, []shard.Key) {
 }
 
 func benchPush(step uint64, lane int, keys []shard.Key) [][]byte {
-	p := wire.NewPush(wire.PushID{Run: run, Step: step, Lane: uint16(lane)})
+	p := wire.NewPush(wire.PushID{Factor: 1, Run: run, Step: step, Lane: uint16(lane)})
 	p.Rows(0, benchWidth, keys, make([]uint32, len(keys)), noise(len(keys)*benchWidth, step+uint64(lane)))
 	return p.Chunks()
 }

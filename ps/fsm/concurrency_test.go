@@ -89,12 +89,12 @@ func TestApplyAllocatesNothingPerRow(t *testing.T) {
 		for i := range keys {
 			keys[i] = shard.Key(i)
 		}
-		b := wire.NewPush(wire.PushID{})
+		b := wire.NewPush(wire.PushID{Factor: 1})
 		step := uint64(0)
 		counts, grads := make([]uint32, rows), make([]float32, 5*rows)
 		apply := func() {
 			step++
-			b.Reset(wire.PushID{Run: run, Step: step})
+			b.Reset(wire.PushID{Factor: 1, Run: run, Step: step})
 			b.Rows(0, 5, keys, counts, grads)
 			for _, c := range b.Chunks() {
 				if r := st.Apply(step, c); r.Err != nil {

@@ -119,7 +119,7 @@ func noise(n int, stream uint64) []float32 {
 // commands returns the commands of a lane for one shard of a map: the rows in
 // its range and the tensors placed on it.
 func (w work) commands(s Schema, step uint64, lane int, m shard.Map, at int, placed []shard.ID) [][]byte {
-	b := wire.NewPush(wire.PushID{Run: run, Phase: 1, Step: step, Lane: uint16(lane)})
+	b := wire.NewPush(wire.PushID{Factor: 1, Run: run, Phase: 1, Step: step, Lane: uint16(lane)})
 	for i, t := range s.Tables {
 		cut := m.Cut(w.keys[i])
 		lo, hi := cut[at], cut[at+1]

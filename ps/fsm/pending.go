@@ -24,7 +24,8 @@ func (l *lane) complete() bool { return l.have > 0 && l.have == len(l.chunks) }
 
 // pending holds the chunks of the open step, version+1.
 type pending struct {
-	phase    uint32 // of all chunks; set by the first
+	phase    uint32  // of all chunks; set by the first
+	factor   float32 // of the learning rates; likewise
 	lanes    []lane
 	complete int // lanes
 	chunks   int
@@ -59,6 +60,8 @@ func (m *model) check(c *chunk) (status Status, complete bool, err error) {
 		return Invalid, false, fmt.Errorf("%w: lane %d of %d", ErrInvalid, id.Lane, m.schema.Lanes)
 	case m.pending.chunks > 0 && id.Phase != m.pending.phase:
 		return Mismatch, false, fmt.Errorf("%w: push of phase %d, step %d is of phase %d", ErrMismatch, id.Phase, id.Step, m.pending.phase)
+	case m.pending.chunks > 0 && id.Factor != m.pending.factor:
+		return Mismatch, false, fmt.Errorf("%w: lane %d of step %d has learning-rate factor %v, others have %v", ErrMismatch, id.Lane, id.Step, id.Factor, m.pending.factor)
 	}
 	l := &m.pending.lanes[id.Lane]
 	n := int(c.push.Chunks)
@@ -225,7 +228,7 @@ func (m *model) put(c *chunk) {
 		}
 		l.chunks, l.top = l.chunks[:n], 0
 	}
-	p.phase = c.push.ID.Phase
+	p.phase, p.factor = c.push.ID.Phase, c.push.ID.Factor
 	l.chunks[c.push.Chunk] = c
 	l.have++
 	l.top = max(l.top, int(c.push.Chunk))
@@ -245,5 +248,5 @@ func (p *pending) clear(f func(*chunk)) {
 		}
 		l.chunks, l.have, l.top = l.chunks[:0], 0, 0
 	}
-	p.complete, p.chunks, p.phase = 0, 0, 0
+	p.complete, p.chunks, p.phase, p.factor = 0, 0, 0, 0
 }

@@ -97,7 +97,7 @@ func TestViewKeepsItsStateWhileStepsGoOn(t *testing.T) {
 func TestUnconfiguredStateIsRestored(t *testing.T) {
 	t.Parallel()
 	st := New()
-	st.Apply(6, one(wire.PushID{}, func(*wire.PushBuilder) {}))
+	st.Apply(6, one(wire.PushID{Factor: 1}, func(*wire.PushBuilder) {}))
 	again := reopened(t, st)
 	if _, ok := again.Version(); ok || again.Applied() != 6 {
 		t.Errorf("configured %v at index %d", ok, again.Applied())

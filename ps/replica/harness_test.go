@@ -57,7 +57,7 @@ func laneChunks(step uint64, lane uint16, rows int) [][]byte {
 	for i := range grads {
 		grads[i] = float32(step%13) + float32(lane)/8 - float32(i%7)/4
 	}
-	b := wire.NewPush(wire.PushID{Run: testRun, Step: step, Lane: lane})
+	b := wire.NewPush(wire.PushID{Factor: 1, Run: testRun, Step: step, Lane: lane})
 	b.Rows(0, testWidth, keys, counts, grads)
 	var chunks [][]byte
 	for _, c := range b.Chunks() {

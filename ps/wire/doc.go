@@ -15,7 +15,8 @@
 // log, disk and snapshot.
 //
 //	push body:   run u64 | step u64 | phase u32 | lane u16 | chunk u16 |
-//	             chunks u16 | 0 u16 | sections u32 | section ...
+//	             chunks u16 | 0 u16 | sections u32 |
+//	             learning-rate factor f32 | 0 u32 | section ...
 //	section:     kind u16 (1 rows, 2 dense) | table or tensor u16 | width u32 |
 //	             count u32 | offset u32 | data
 //	rows data:   count keys u64 | count counts u32, padded | count*width f32, padded

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/fathom-train/fathom/shard"
 )
@@ -13,6 +14,9 @@ type PushID struct {
 	Phase uint32
 	Step  uint64
 	Lane  uint16
+	// Factor scales the learning rates of the step: more than 0, at most 1. All
+	// lanes of a step must agree on it.
+	Factor float32
 }
 
 const (
@@ -24,7 +28,7 @@ const (
 	// one row fits into a chunk.
 	MaxRowWidth = 1 << 14
 
-	pushHeaderSize = 32
+	pushHeaderSize = 40
 	sectionSize    = 16
 	sectionRows    = 1
 	sectionDense   = 2
@@ -73,6 +77,10 @@ func ParsePush(cmd []byte, p *Push) error {
 	p.ID = PushID{
 		Run: le.Uint64(body), Step: le.Uint64(body[8:]),
 		Phase: le.Uint32(body[16:]), Lane: le.Uint16(body[20:]),
+		Factor: math.Float32frombits(le.Uint32(body[32:])),
+	}
+	if !(p.ID.Factor > 0 && p.ID.Factor <= 1) {
+		return fmt.Errorf("%w: learning-rate factor %v of a push, not in (0, 1]", ErrMalformed, p.ID.Factor)
 	}
 	p.Chunk, p.Chunks = le.Uint16(body[22:]), le.Uint16(body[24:])
 	if p.Chunk >= p.Chunks {

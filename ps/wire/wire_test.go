@@ -41,7 +41,7 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 func examplePush() *PushBuilder {
-	b := NewPush(PushID{Run: 0x0102030405060708, Phase: 9, Step: 10, Lane: 11})
+	b := NewPush(PushID{Factor: 1, Run: 0x0102030405060708, Phase: 9, Step: 10, Lane: 11})
 	b.Dense(7, []float32{1, 2, 3})
 	b.Rows(4, 2, []shard.Key{5, 1 << 63}, []uint32{1, 2}, []float32{.5, -.5, 0, 4})
 	b.Rows(2, 1, []shard.Key{0}, []uint32{3}, []float32{8})
@@ -105,7 +105,7 @@ func TestPushRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		id, rows, dense := drawPush(t)
-		b := NewPush(PushID{})
+		b := NewPush(PushID{Factor: 1})
 		b.Reset(id)
 		for _, i := range rapid.Permutation(indexes(len(rows))).Draw(t, "order") {
 			b.Rows(rows[i].Table, rows[i].Width, rows[i].Keys, rows[i].Counts, rows[i].Grads)
@@ -176,7 +176,7 @@ func collect(t *rapid.T, id PushID, chunks [][]byte, shift int) (rows []RowSecti
 
 func TestEmptyPushHasOneChunk(t *testing.T) {
 	t.Parallel()
-	chunks := NewPush(PushID{Run: 1, Step: 2}).Chunks()
+	chunks := NewPush(PushID{Factor: 1, Run: 1, Step: 2}).Chunks()
 	var p Push
 	if len(chunks) != 1 || ParsePush(chunks[0], &p) != nil || p.Chunks != 1 {
 		t.Errorf("an empty push has %d chunks: %+v", len(chunks), p)
@@ -350,7 +350,7 @@ func TestMalformedPushesAreRefused(t *testing.T) {
 
 func TestSectionsOutOfOrderAreRefused(t *testing.T) {
 	t.Parallel()
-	b := NewPush(PushID{})
+	b := NewPush(PushID{Factor: 1})
 	b.begin()
 	b.addDense(DenseSection{ID: 3, Values: []float32{1}})
 	b.addDense(DenseSection{ID: 3, Values: []float32{1}})
@@ -424,19 +424,19 @@ func TestMisuseOfBuildersPanics(t *testing.T) {
 		use()
 	}
 	one := []shard.Key{1}
-	b := NewPush(PushID{})
+	b := NewPush(PushID{Factor: 1})
 	f("counts", func() { b.Rows(0, 1, one, nil, []float32{1}) })
 	f("grads", func() { b.Rows(0, 2, one, []uint32{1}, []float32{1}) })
 	f("width", func() { b.Rows(0, 0, nil, nil, nil) })
 	f("order", func() { b.Rows(0, 1, []shard.Key{1, 1}, []uint32{1, 1}, []float32{1, 1}) })
 	f("table twice", func() {
-		b := NewPush(PushID{})
+		b := NewPush(PushID{Factor: 1})
 		b.Rows(3, 1, one, []uint32{1}, []float32{1})
 		b.Rows(3, 1, one, []uint32{1}, []float32{1})
 		b.Chunks()
 	})
 	f("tensor twice", func() {
-		b := NewPush(PushID{})
+		b := NewPush(PushID{Factor: 1})
 		b.Dense(3, nil)
 		b.Dense(3, nil)
 		b.Chunks()
@@ -463,10 +463,10 @@ func TestReusedBuilderAndPushDoNotAllocate(t *testing.T) {
 	for i := range keys {
 		keys[i] = shard.Key(i)
 	}
-	b := NewPush(PushID{})
+	b := NewPush(PushID{Factor: 1})
 	var p Push
 	n := testing.AllocsPerRun(10, func() {
-		b.Reset(PushID{Step: 1})
+		b.Reset(PushID{Factor: 1, Step: 1})
 		b.Rows(0, 17, keys, counts, grads)
 		for _, c := range b.Chunks() {
 			if err := ParsePush(c, &p); err != nil {

@@ -116,7 +116,7 @@ func clearRows(s *slot, width int) {
 
 func (t *Trainer) push(ctx context.Context, s *slot) error {
 	defer t.cfg.Metrics.observe(stagePush, time.Now())
-	id := wire.PushID{Run: t.cfg.Run, Phase: phaseTrain, Step: s.step, Lane: uint16(s.lane)}
+	id := wire.PushID{Run: t.cfg.Run, Phase: phaseTrain, Step: s.step, Lane: uint16(s.lane), Factor: t.cfg.Factor}
 	return t.cfg.Client.Push(ctx, id, &client.Gradients{
 		Rows:  []client.RowGradients{{Table: t.table, Width: t.width, Keys: s.unique.Keys, Counts: s.unique.Counts, Values: s.drows}},
 		Dense: s.ddense,

@@ -21,6 +21,8 @@ type Config struct {
 	Run    uint64 // names the run in every push
 	Data   *dataset.Set
 	Client *client.Client
+	// Factor scales the learning rates of the steps that are trained.
+	Factor float32
 	// Metrics may be nil.
 	Metrics *Metrics
 }

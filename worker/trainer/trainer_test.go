@@ -118,7 +118,7 @@ func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
 
 func (c *cluster) trainer(t *testing.T) *trainer.Trainer {
 	t.Helper()
-	tr, err := trainer.New(trainer.Config{Job: c.job, Run: run, Data: c.data, Client: c.client})
+	tr, err := trainer.New(trainer.Config{Job: c.job, Run: run, Data: c.data, Client: c.client, Factor: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
