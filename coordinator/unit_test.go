@@ -20,7 +20,7 @@ import (
 func TestRecordsAreReadBack(t *testing.T) {
 	k := keys{"fathom"}
 	p := &plan{status: &proto.JobStatus{Job: "j", Phase: proto.Phase_PHASE_EVALUATING, Loss: 0.25, Step: 1 << 60,
-		Scores: []*proto.Score{{Split: "valid", Auc: 0.75}}}, split: "valid", lastStep: 10, digest: "d", enteredNano: 5}
+		Scores: []*proto.Score{{Split: "valid", Auc: 0.75}}}, split: "valid", lastStep: 10, factor: 0.1, digest: "d", enteredNano: 5}
 	b, err := p.encode()
 	if err != nil {
 		t.Fatal(err)

@@ -310,6 +310,7 @@ func TestWrongPushesAreRefusedAndChangeNothing(t *testing.T) {
 	g := make([]float32, 5)
 	f("another run", Mismatch, ErrMismatch, "run 0x1", func(id *wire.PushID) { id.Run = 1 }, none)
 	f("another phase", Mismatch, ErrMismatch, "phase 2", func(id *wire.PushID) { id.Phase = 2 }, none)
+	f("another factor", Mismatch, ErrMismatch, "learning-rate factor 0.1, others have 1", func(id *wire.PushID) { id.Factor = 0.1 }, none)
 	f("other content", Mismatch, ErrMismatch, "different content", func(id *wire.PushID) { id.Lane = 0 }, none)
 	f("ahead", Ahead, ErrAhead, "step 3", func(id *wire.PushID) { id.Step = 3 }, none)
 	f("lane", Invalid, ErrInvalid, "lane 2 of 2", func(id *wire.PushID) { id.Lane = 2 }, none)

@@ -119,7 +119,7 @@ func noise(n int, stream uint64) []float32 {
 // commands returns the commands of a lane for one shard of a map: the rows in
 // its range and the tensors placed on it.
 func (w work) commands(s Schema, step uint64, lane int, m shard.Map, at int, placed []shard.ID) [][]byte {
-	b := wire.NewPush(wire.PushID{Factor: 1, Run: run, Phase: 1, Step: step, Lane: uint16(lane)})
+	b := wire.NewPush(wire.PushID{Factor: factorAt(step), Run: run, Phase: 1, Step: step, Lane: uint16(lane)})
 	for i, t := range s.Tables {
 		cut := m.Cut(w.keys[i])
 		lo, hi := cut[at], cut[at+1]
@@ -136,6 +136,9 @@ func (w work) commands(s Schema, step uint64, lane int, m shard.Map, at int, pla
 	}
 	return out
 }
+
+// factorAt is the factor of the learning rates at a step.
+func factorAt(step uint64) float32 { return 1 / float32(1+step%3) }
 
 // whole is commands for a single shard.
 func whole(s Schema, step uint64, lane int) [][]byte {
@@ -199,7 +202,7 @@ func (r *reference) step(step uint64) {
 			}
 		}
 		if sum != nil {
-			optimizer(d.Optimizer).Update(r.dense[i][:d.Size], r.dense[i][d.Size:], sum, optim.At(step))
+			optimizer(d.Optimizer).Update(r.dense[i][:d.Size], r.dense[i][d.Size:], sum, optim.Step{T: step, Rate: factorAt(step)})
 		}
 	}
 }
@@ -227,7 +230,7 @@ func (r *reference) row(i int, k shard.Key, g []float32, step uint64) {
 	for _, c := range r.schema.Tables[i].Columns {
 		o := optimizer(c.Optimizer)
 		n := o.Slots() * c.Width
-		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], optim.At(step))
+		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], optim.Step{T: step, Rate: factorAt(step), Count: 1})
 		at, slots = at+c.Width, slots+n
 	}
 }

@@ -53,7 +53,7 @@ const (
 
 // step applies the complete open step and makes it the current version.
 func (m *model) step() {
-	step := optim.At(m.version + 1)
+	step := optim.Step{T: m.version + 1, Rate: m.pending.factor}
 	img := m.nextImage()
 	for i := range m.tables {
 		m.stepTable(i, step, img)

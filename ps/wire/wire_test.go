@@ -41,7 +41,7 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 func examplePush() *PushBuilder {
-	b := NewPush(PushID{Factor: 1, Run: 0x0102030405060708, Phase: 9, Step: 10, Lane: 11})
+	b := NewPush(PushID{Factor: 0.5, Run: 0x0102030405060708, Phase: 9, Step: 10, Lane: 11})
 	b.Dense(7, []float32{1, 2, 3})
 	b.Rows(4, 2, []shard.Key{5, 1 << 63}, []uint32{1, 2}, []float32{.5, -.5, 0, 4})
 	b.Rows(2, 1, []shard.Key{0}, []uint32{3}, []float32{8})
@@ -73,6 +73,7 @@ func drawPush(t *rapid.T) (PushID, []RowSection, []DenseSection) {
 	id := PushID{
 		Run: rapid.Uint64().Draw(t, "run"), Phase: rapid.Uint32().Draw(t, "phase"),
 		Step: rapid.Uint64().Draw(t, "step"), Lane: rapid.Uint16().Draw(t, "lane"),
+		Factor: rapid.Float32Range(1e-6, 1).Draw(t, "factor"),
 	}
 	var rows []RowSection
 	for i := range rapid.IntRange(0, 3).Draw(t, "tables") {
@@ -319,6 +320,9 @@ func TestMalformedPushesAreRefused(t *testing.T) {
 	}
 	f("chunk 1 of 1", func(b []byte) { b[body+22] = 1 })
 	f("chunk 0 of 0", func(b []byte) { b[body+24] = 0 })
+	f("learning-rate factor 0 of", func(b []byte) { le.PutUint32(b[body+32:], 0) })
+	f("learning-rate factor NaN of", func(b []byte) { le.PutUint32(b[body+32:], 0x7fc00000) })
+	f("learning-rate factor 2 of", func(b []byte) { le.PutUint32(b[body+32:], 0x40000000) })
 	f("shorter than its header", func(b []byte) { b[body+28] = 4 })
 	f("behind the last section", func(b []byte) { b[body+28] = 2 })
 	f("kind 3 is unknown", func(b []byte) { b[first] = 3 })
