@@ -54,10 +54,11 @@ var layers = map[string][]string{
 	"coordinator/job":       {"compute/random", "compute/optim", "compute/model"},
 	"coordinator/task":      {},
 	"coordinator/placement": {"shard"},
+	"coordinator/recipe":    {"proto", "coordinator/job"},
 	"coordinator/store":     {},
 	"coordinator/client":    {"proto"},
 	"coordinator": {"shard", "compute/random", "compute/optim", "compute/model", "compute/eval", "proto",
-		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/store", "coordinator/client"},
+		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client"},
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
 	"worker/trainer": {"shard", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
@@ -107,7 +108,7 @@ var testModules = []string{
 // pure lists the packages whose results may depend on their arguments alone:
 // they open no file or connection and read no clock. A name that ends in / means
 // the whole folder.
-var pure = []string{"shard", "compute/", "ps/wire", "ps/table", "ps/fsm", "coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/search", "deploy/plan"}
+var pure = []string{"shard", "compute/", "ps/wire", "ps/table", "ps/fsm", "coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/search", "deploy/plan"}
 
 // impureImports must not be imported by a pure package.
 var impureImports = []string{

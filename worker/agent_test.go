@@ -234,7 +234,7 @@ func TestAgentInspectsTrainsAndEvaluatesAsOrdered(t *testing.T) {
 	}
 
 	train := &proto.WorkerOrder{Job: "small-1", Run: 1, Spec: j.JSON(), Task: proto.Task_TASK_TRAIN, DataDigest: data.GetDigest(),
-		Routes: []*proto.ShardRoute{route}, Lanes: []uint32{0, 1}, LastStep: 4}
+		Routes: []*proto.ShardRoute{route}, Lanes: []uint32{0, 1}, LastStep: 4, LearningRateFactor: 1}
 	c.orders <- &proto.NodeOrder{Revision: 2, Worker: train}
 	r := c.until(t, "the last step", func(r *proto.NodeReport) bool {
 		lanes := r.GetWorker().GetLanes()

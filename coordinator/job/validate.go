@@ -180,7 +180,7 @@ func (c *checker) recipe(t *Train, validates bool) {
 	if p := t.Plateau; p != nil && !(p.Factor > 0 && p.Factor < 1) {
 		c.fault("spec.train.plateau.factor", "%v does not lower the learning rates: choose one between 0 and 1", p.Factor)
 	}
-	if m := t.Monitor; m.MinEpochs > t.Epochs {
+	if m := t.Monitor; m.MinEpochs > max(0, t.Epochs) {
 		c.fault("spec.train.monitor.min_epochs", "%d is more than the %d epochs there are", m.MinEpochs, t.Epochs)
 	}
 }
