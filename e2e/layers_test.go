@@ -36,6 +36,8 @@ var layers = map[string][]string{
 	"compute/layer":  {"compute/random", "compute/kernel", "compute/gemm"},
 	"compute/model":  {"compute/random", "compute/kernel", "compute/gemm", "compute/layer"},
 	"compute/eval":   {"compute/kernel"},
+	// embedding says which rows of which tables make up a field's values.
+	"compute/embedding": {"shard", "compute/kernel", "compute/model"},
 
 	"compute/supernet": {"compute/random", "compute/kernel"},
 
@@ -51,7 +53,7 @@ var layers = map[string][]string{
 	"ps":         {"shard", "compute/random", "compute/optim", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
-	"coordinator/job":       {"compute/random", "compute/optim", "compute/model"},
+	"coordinator/job":       {"compute/random", "compute/optim", "compute/model", "compute/embedding"},
 	"coordinator/task":      {},
 	"coordinator/placement": {"shard"},
 	"coordinator/recipe":    {"proto", "coordinator/job"},
@@ -62,7 +64,7 @@ var layers = map[string][]string{
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
 	"worker/trainer": {"shard", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
-		"ps/wire", "ps/client", "coordinator/job", "worker/dataset"},
+		"compute/embedding", "ps/wire", "ps/client", "coordinator/job", "worker/dataset"},
 	"worker": {"shard", "proto", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
 		"ps/wire", "ps/client", "coordinator/job", "coordinator/client", "worker/dataset", "worker/trainer"},
 

@@ -16,6 +16,7 @@ func (j Job) WithDefaults() Job {
 	j.Spec.Data = j.Spec.Data.withDefaults()
 	setDefault(&j.Spec.Model.Name, "deepfm")
 	j.Spec.Model = j.Spec.Model.WithDefaults()
+	j.Spec.Embedding = j.Spec.Embedding.WithDefaults()
 	j.Spec.Train = j.Spec.Train.withDefaults()
 	j.Spec.Cluster = j.Spec.Cluster.withDefaults()
 	return j

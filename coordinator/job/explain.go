@@ -47,20 +47,23 @@ func (j *Job) summary(w io.Writer, trainRows int64) error {
 	if err != nil {
 		return err
 	}
-	width := 0
-	for _, c := range tables[0].Columns {
-		width += c.Width
-	}
 	network, err := j.DenseParameters()
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "# parameters: %s of the network, and %d per row of the table\n", group(network), width)
+	fmt.Fprintf(w, "# parameters: %s of the network, and %s\n", group(network), perRow(tables))
 
-	rows, known := j.RowsMax()
-	of := "at most " + group(rows)
+	rows, known, err := j.RowsMax(1_000_000)
+	if err != nil {
+		return err
+	}
+	all := int64(0)
+	for _, n := range rows {
+		all += n
+	}
+	of := "at most " + group(all)
 	if !known {
-		rows, of = 1_000_000, "every 1,000,000"
+		of = "every " + group(all)
 	}
 	m, err := j.MemoryPerServer(rows)
 	if err != nil {
@@ -70,6 +73,28 @@ func (j *Job) summary(w io.Writer, trainRows int64) error {
 		mebibytes(m.Rows), of, m.Row, mebibytes(m.Dense), mebibytes(m.Process))
 	fmt.Fprintf(w, "# digest: %s\n", j.Digest())
 	return nil
+}
+
+// perRow tells the parameters of the tables' rows.
+func perRow(tables []Table) string {
+	least, most := 0, 0
+	for i, t := range tables {
+		width := 0
+		for _, c := range t.Columns {
+			width += c.Width
+		}
+		if i == 0 || width < least {
+			least = width
+		}
+		most = max(most, width)
+	}
+	switch {
+	case len(tables) == 1:
+		return fmt.Sprintf("%d per row of the table", most)
+	case least == most:
+		return fmt.Sprintf("%d per row of the %d tables", most, len(tables))
+	}
+	return fmt.Sprintf("%d to %d per row of the %d tables", least, most, len(tables))
 }
 
 // group writes a number with commas.

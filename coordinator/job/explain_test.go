@@ -65,7 +65,7 @@ func TestMemoryPerServer(t *testing.T) {
 	// A row of FM has 1+4 weights with two slots each; 4 shards of 3 replicas on
 	// 3 servers make every server hold all of them.
 	j := mustParse(t, "f", small)
-	m, err := j.MemoryPerServer(1000)
+	m, err := j.MemoryPerServer([]int64{1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,15 +74,15 @@ func TestMemoryPerServer(t *testing.T) {
 	if diff := cmp.Diff(want, m); diff != "" {
 		t.Errorf("memory (-want +got):\n%s", diff)
 	}
-	half, err := mustParse(t, "f", small, "spec.cluster.ps=6").MemoryPerServer(1000)
+	half, err := mustParse(t, "f", small, "spec.cluster.ps=6").MemoryPerServer([]int64{1000})
 	if err != nil || half.Rows != want.Rows/2 {
 		t.Errorf("twice the servers: %d bytes of rows, %v", half.Rows, err)
 	}
-	if _, known := j.RowsMax(); known {
+	if _, known, err := j.RowsMax(1); known || err != nil {
 		t.Error("the rows of a file are known from the job")
 	}
 	q := example(t, "quickstart.yaml")
-	if rows, known := q.RowsMax(); !known || rows != 13*512+26*20_001 {
+	if rows, known, err := q.RowsMax(1); !known || err != nil || len(rows) != 1 || rows[0] != 13*512+26*20_001 {
 		t.Errorf("quickstart: at most %d rows, known %v", rows, known)
 	}
 }
@@ -94,7 +94,7 @@ func TestTablesAndDense(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr := j.Spec.Train
-	want := []Table{{ID: 0, Name: "rows", Columns: []Column{
+	want := []Table{{ID: 0, Name: "rows", Fields: []int{0, 1}, Columns: []Column{
 		{Name: "linear", Width: 1, Init: tr.EmbeddingInit, Optimizer: tr.Optimizer},
 		{Name: "embedding", Width: 4, Init: tr.EmbeddingInit, Optimizer: tr.Optimizer},
 	}}}

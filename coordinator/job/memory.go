@@ -9,7 +9,8 @@ import (
 // Memory is what one parameter server is predicted to need, in bytes. It is an
 // estimate for sizing, from above; docs/job.md has the formula.
 type Memory struct {
-	// Row is one row with its optimizer state and its place in the index.
+	// Row is one row with its optimizer state and its place in the index, of the
+	// table where it is largest.
 	Row int64
 	// Rows, Dense and Process are the parts of Total: the server's share of the
 	// rows, its share of the tensors, and the process itself.
@@ -27,8 +28,8 @@ const (
 )
 
 // MemoryPerServer predicts the memory of the parameter server with the most
-// shards, for a table of so many rows. The job must be valid.
-func (j *Job) MemoryPerServer(rows int64) (Memory, error) {
+// shards, for tables of so many rows each. The job must be valid.
+func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 	tables, err := j.Tables()
 	if err != nil {
 		return Memory{}, err
@@ -37,15 +38,19 @@ func (j *Job) MemoryPerServer(rows int64) (Memory, error) {
 	if err != nil {
 		return Memory{}, err
 	}
-	var floats, denseFloats int64
-	for _, t := range tables {
+	var m Memory
+	var tableBytes, denseFloats int64
+	for i, t := range tables {
+		row := int64(indexBytesPerRow)
 		for _, c := range t.Columns {
 			n, err := floatsPer(c.Optimizer)
 			if err != nil {
 				return Memory{}, fmt.Errorf("column %s: %w", c.Name, err)
 			}
-			floats += int64(c.Width) * n
+			row += 4 * int64(c.Width) * n
 		}
+		m.Row = max(m.Row, row)
+		tableBytes += rows[i] * row
 	}
 	for _, d := range dense {
 		n, err := floatsPer(d.Optimizer)
@@ -58,8 +63,8 @@ func (j *Job) MemoryPerServer(rows int64) (Memory, error) {
 	k := j.Spec.Cluster
 	held := int64((k.Shards*k.Replicas-1)/k.PS + 1)
 	share := func(bytes int64) int64 { return bytes / int64(k.Shards) * held }
-	m := Memory{Row: 4*floats + indexBytesPerRow, Process: processBytes}
-	m.Rows = share(rows * m.Row)
+	m.Process = processBytes
+	m.Rows = share(tableBytes)
 	m.Dense = share(4 * denseFloats * denseCopies)
 	m.Total = m.Rows + m.Dense + m.Process
 	return m, nil
@@ -78,24 +83,48 @@ func floatsPer(c optim.Config) (int64, error) {
 // transform: floor(ln(x)^2) of any count that fits 32 bits, and the small values.
 const bucketsMax = 512
 
-// RowsMax bounds the rows that training can create, when the job alone tells:
-// for synthetic data. A field has no more rows than ids, nor than samples.
-func (j *Job) RowsMax() (rows int64, known bool) {
+// RowsMax bounds the rows that training can create in every table, as far as
+// the job alone tells: where the values of synthetic data do, and where values
+// share a fixed number of rows. unknown stands for the tables of which it tells
+// nothing. The job must be valid.
+func (j *Job) RowsMax(unknown int64) (rows []int64, known bool, err error) {
+	tables, err := j.Tables()
+	if err != nil {
+		return nil, false, err
+	}
 	d := j.Spec.Data
+	known = true
+	for _, t := range tables {
+		n := t.RowsMax
+		if n == 0 {
+			for _, f := range t.Fields {
+				ids, ok := d.ids(d.Fields[f])
+				n += ids
+				known = known && ok
+			}
+			if n == 0 {
+				n = unknown
+			}
+		}
+		rows = append(rows, n)
+	}
+	return rows, known, nil
+}
+
+// ids bounds the different values of a field of synthetic data: no more than
+// there are, nor than samples.
+func (d Data) ids(f Field) (n int64, known bool) {
 	if d.Format != FormatSynthetic || d.Synthetic == nil {
 		return 0, false
 	}
-	for _, f := range d.Fields {
-		ids := d.Synthetic.Vocabulary + 1
-		if f.Type == "numeric" {
-			ids = bucketsMax
-			if f.Transform != "bucket" {
-				ids = 2 // the value's row and the one of a missing value
-			}
+	n = d.Synthetic.Vocabulary + 1
+	if f.Type == "numeric" {
+		n = bucketsMax
+		if f.Transform != "bucket" {
+			n = 2 // the value's row and the one of a missing value
 		}
-		rows += min(ids, d.Synthetic.TrainRows)
 	}
-	return rows, true
+	return min(n, d.Synthetic.TrainRows), true
 }
 
 // DenseParameters counts the trained weights of the network; running statistics

@@ -3,6 +3,7 @@ package job
 import (
 	"math"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 )
 
@@ -51,7 +52,7 @@ const (
 // rules has one entry for every field of the job, by pattern; a test compares
 // it with the types. Ranges of the model, the optimizers and the initial
 // distribution are checked by their own packages.
-var rules = merge(jobRules, dataRules, trainRules,
+var rules = merge(jobRules, dataRules, embeddingRules, trainRules,
 	optimizerRules("spec.train.optimizer"), optimizerRules("spec.train.dense_optimizer"))
 
 func merge(parts ...map[string]rule) map[string]rule {
@@ -141,6 +142,28 @@ var dataRules = map[string]rule{
 	"spec.data.synthetic.zipf":        means("Exponent of the frequencies of the ids.").in(0.1, 3),
 	"spec.data.synthetic.teacher_dim": means("Largest embedding width of the hidden model.").in(1, 64),
 	"spec.data.synthetic.seed":        means("Seed of the generator."),
+}
+
+var embeddingRules = map[string]rule{
+	"spec.embedding":               means("Which rows of which tables make up the values of a field. By default every value of every field has a row of its own, in one table."),
+	"spec.embedding.tables":        means("shared: fields of one width and method share a table; per_field: every field has tables of its own (not for method unified).").of(embedding.Shared, embedding.PerField),
+	"spec.embedding.method":        means("rows: a row per value. hash: a fixed number of rows per field, which values share by their hash. qr: two rows per value, by quotient and remainder of its hash. unified: chunks of tables that all fields share (feature multiplexing).").of(embedding.Methods()...),
+	"spec.embedding.buckets":       means("Rows of a field (hash), quotient rows of a field (qr), rows of every shared table (unified).").in(0, embedding.BucketsMax),
+	"spec.embedding.remainders":    means("Remainder rows of a field (qr).").in(0, embedding.BucketsMax),
+	"spec.embedding.combine":       means("How the two embeddings of qr become one: their product (mult; each begins with the root of the scale of embedding_init), their sum (add), or one behind the other (concat).").of("", embedding.Mult, embedding.Add, embedding.Concat).byDefault("mult, of qr"),
+	"spec.embedding.shared_tables": means("Number of the tables of unified.").in(0, embedding.TablesMax).byDefault("1, of unified"),
+	"spec.embedding.chunk_width":   means("Width of the rows of the tables of unified.").in(0, model.EmbeddingDimMax).byDefault("8, of unified"),
+	"spec.embedding.width":         means("How many values of the embedding a field has; the rest are zero (rows, hash, qr).").in(0, model.EmbeddingDimMax).byDefault("embedding_dim"),
+	"spec.embedding.fields":        means("The fields that differ, by name.").byDefault("none"),
+
+	"spec.embedding.fields[]":            means("What differs for one field."),
+	"spec.embedding.fields[].name":       means("Name of a field that shares no other field's rows.").mustBeGiven(),
+	"spec.embedding.fields[].method":     means("As spec.embedding.method.").of(append([]string{""}, embedding.Methods()...)...).byDefault("spec.embedding.method"),
+	"spec.embedding.fields[].buckets":    means("As spec.embedding.buckets.").in(0, embedding.BucketsMax).byDefault("spec.embedding.buckets"),
+	"spec.embedding.fields[].remainders": means("As spec.embedding.remainders.").in(0, embedding.BucketsMax).byDefault("spec.embedding.remainders"),
+	"spec.embedding.fields[].combine":    means("As spec.embedding.combine.").of("", embedding.Mult, embedding.Add, embedding.Concat).byDefault("spec.embedding.combine"),
+	"spec.embedding.fields[].chunks":     means("Chunks of the field (unified).").in(0, embedding.ChunksMax).byDefault("as many as fill the embedding"),
+	"spec.embedding.fields[].width":      means("As spec.embedding.width.").in(0, model.EmbeddingDimMax).byDefault("spec.embedding.width"),
 }
 
 var trainRules = map[string]rule{

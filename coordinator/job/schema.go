@@ -1,6 +1,9 @@
 package job
 
 import (
+	"math"
+
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
@@ -20,6 +23,10 @@ type Table struct {
 	ID      uint16
 	Name    string
 	Columns []Column
+	// Fields are the numbers of the fields whose values it holds.
+	Fields []int
+	// RowsMax bounds its rows; 0: a row for every different key.
+	RowsMax int64
 }
 
 // Dense is one tensor of the network. Running tensors are statistics, not
@@ -36,21 +43,39 @@ type Dense struct {
 // runningMomentum is the share of a batch's statistics in the running ones.
 const runningMomentum = 0.1
 
-// Tables returns the embedding tables the job trains: one, which all fields
-// share.
-func (j *Job) Tables() ([]Table, error) {
+// Embedding returns which rows of which tables make up the fields' values.
+func (j *Job) Embedding() (*embedding.Plan, error) {
 	m, err := j.model()
 	if err != nil {
 		return nil, err
 	}
-	rows := Table{ID: 0, Name: "rows"}
-	for _, c := range m.Columns() {
-		rows.Columns = append(rows.Columns, Column{
-			Name: c.Name, Width: c.Width,
-			Init: j.Spec.Train.EmbeddingInit, Optimizer: j.Spec.Train.Optimizer,
-		})
+	var fields []embedding.FieldName
+	for _, f := range j.Spec.Data.ResolvedFields() {
+		fields = append(fields, embedding.FieldName{Name: f.Name, Share: f.Share})
 	}
-	return []Table{rows}, nil
+	return embedding.New(j.Spec.Embedding, m.Columns(), fields)
+}
+
+// Tables returns the embedding tables the job trains.
+func (j *Job) Tables() ([]Table, error) {
+	plan, err := j.Embedding()
+	if err != nil {
+		return nil, err
+	}
+	var tables []Table
+	for id, of := range plan.Tables {
+		t := Table{ID: uint16(id), Name: of.Name, Fields: of.Fields, RowsMax: of.RowsMax}
+		for _, c := range of.Columns {
+			init := j.Spec.Train.EmbeddingInit
+			if of.Factor && c.Name == model.Embedding {
+				// So that a product of two has the scale.
+				init.Scale = float32(math.Sqrt(math.Abs(float64(init.Scale))))
+			}
+			t.Columns = append(t.Columns, Column{Name: c.Name, Width: c.Width, Init: init, Optimizer: j.Spec.Train.Optimizer})
+		}
+		tables = append(tables, t)
+	}
+	return tables, nil
 }
 
 // Dense returns the tensors of the network in the model's order.

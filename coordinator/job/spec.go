@@ -4,6 +4,7 @@
 package job
 
 import (
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
@@ -29,13 +30,15 @@ type Metadata struct {
 	Name string `json:"name"`
 }
 
-// Spec says what to train, on what, and how. Data, Model and Train determine
-// the trained model to the last bit; Cluster never does.
+// Spec says what to train, on what, and how. Data, Model, Embedding and Train
+// determine the trained model to the last bit; Cluster never does.
 type Spec struct {
-	Data    Data       `json:"data"`
-	Model   model.Spec `json:"model"`
-	Train   Train      `json:"train"`
-	Cluster Cluster    `json:"cluster"`
+	Data  Data       `json:"data"`
+	Model model.Spec `json:"model"`
+	// Embedding says which rows of which tables make up a field's values.
+	Embedding embedding.Spec `json:"embedding"`
+	Train     Train          `json:"train"`
+	Cluster   Cluster        `json:"cluster"`
 }
 
 // Data says where the samples are and how to read them.

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -25,6 +26,7 @@ func (j *Job) Validate() error {
 	c.recipe(&j.Spec.Train, j.Spec.Data.validates())
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
+	c.embedding(j)
 	if len(c.faults) == 0 {
 		// Sizes that only the whole model has, like that of the first layer.
 		m, err := j.model()
@@ -32,6 +34,10 @@ func (j *Job) Validate() error {
 			c.nested("spec.train", reflect.TypeOf(j.Spec.Train), model.SetCompute(m, j.Spec.Model.Name, j.Spec.Train.Compute))
 		}
 		c.nested("spec.model", reflect.TypeOf(j.Spec.Model), err)
+		if err == nil {
+			_, err := j.Embedding()
+			c.nested("spec.embedding", reflect.TypeOf(j.Spec.Embedding), err)
+		}
 	}
 	if len(c.faults) > 0 {
 		return &Faults{List: c.faults}
@@ -205,6 +211,23 @@ func (c *checker) parts(j *Job) {
 	c.nested("spec.train.embedding_init", reflect.TypeOf(t.EmbeddingInit), t.EmbeddingInit.Validate())
 }
 
+// embedding checks what needs no model.
+func (c *checker) embedding(j *Job) {
+	const path = "spec.embedding"
+	var names []string
+	for _, f := range j.Spec.Data.Fields {
+		names = append(names, f.Name)
+	}
+	c.nested(path, reflect.TypeOf(j.Spec.Embedding), j.Spec.Embedding.Validate(names))
+	for i, own := range j.Spec.Embedding.Fields {
+		for _, f := range j.Spec.Data.Fields {
+			if f.Name == own.Name && f.Share != "" {
+				c.fault(at(path+".fields", i)+".name", "field %s has no rows of its own: set those of %s", f.Name, f.Share)
+			}
+		}
+	}
+}
+
 // nested turns another package's joined errors into faults of one path each.
 // Such an error names its field first, after the context it may have.
 func (c *checker) nested(path string, t reflect.Type, err error) {
@@ -222,6 +245,10 @@ func (c *checker) nested(path string, t reflect.Type, err error) {
 		named := regexp.MustCompile(`(?:^|: )` + m.name + `(\[\d+\])?(?:, [a-z_, ]+)?:? (.+)$`)
 		if found := named.FindStringSubmatch(message); found != nil {
 			path, message = join(path, m.name)+found[1], found[2]
+			if found[1] != "" && m.typ.Elem().Kind() == reflect.Struct {
+				c.nested(path, m.typ.Elem(), errors.New(message))
+				return
+			}
 			break
 		}
 	}

@@ -127,11 +127,12 @@ func (t *Table) Row(k shard.Key) ([]float32, bool) {
 }
 
 // Init writes the initial weights of a key: element j of a column depends only
-// on seed, table id, column, key and j.
+// on seed, column, key and j. Not on the table, so that a field whose rows move
+// to a narrower table of their own begins with the same values.
 func (t *Table) Init(dst []float32, k shard.Key) {
 	for i := range t.columns {
 		c := &t.columns[i]
-		stream := random.Stream(t.seed, random.InitRow, uint64(t.schema.ID), uint64(i), uint64(k))
+		stream := random.Stream(t.seed, random.InitRow, 0, uint64(i), uint64(k))
 		c.init.Fill(dst[c.weights:c.weights+c.width], stream)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -164,10 +165,12 @@ func benchTrainer(b testing.TB, j *job.Job) *Trainer {
 	if err := model.SetCompute(net, j.Spec.Model.Name, j.Spec.Train.Compute); err != nil {
 		b.Fatal(err)
 	}
-	t := &Trainer{cfg: Config{Job: j, Run: 1, Client: benchCluster(b, j)}, net: net, columns: net.Columns()}
-	for _, c := range t.columns {
-		t.width += c.Width
+	names := make([]embedding.FieldName, len(benchVocabulary()))
+	plan, err := embedding.New(j.Spec.Embedding, net.Columns(), names)
+	if err != nil {
+		b.Fatal(err)
 	}
+	t := &Trainer{cfg: Config{Job: j, Run: 1, Client: benchCluster(b, j)}, net: net, columns: net.Columns(), plan: plan, plain: plan.Plain()}
 	for _, p := range net.Params() {
 		t.sizes = append(t.sizes, p.Size())
 	}
@@ -212,12 +215,12 @@ func TestComputeDoesNotAllocateOnceWarm(t *testing.T) {
 	batches := benchBatches(2, 50)
 	s := &slot{ddense: tr.newDense(), dense: &denseSet{values: tr.newDense(), ready: make(chan struct{})}, step: 1, batch: 50}
 	s.data = batches[0]
-	s.unique.Build(s.data.Keys)
+	tr.find(s)
 	if err := tr.pullRows(context.Background(), s, true); err != nil {
 		t.Fatal(err)
 	}
 	step := func() {
-		s.unique.Build(s.data.Keys)
+		tr.find(s)
 		if err := tr.compute(s); err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +248,7 @@ func benchStep(b *testing.B, sets []string, lanes int) {
 		for lane := range lanes {
 			s.step, s.lane, s.batch = version, lane, batch
 			s.data = batches[int(version)%distinct*lanes+lane]
-			s.unique.Build(s.data.Keys)
+			t.find(s)
 			s.dense.values, s.dense.ready = values, make(chan struct{})
 			if err := t.pullRows(ctx, s, lane == 0); err != nil {
 				b.Fatal(err)

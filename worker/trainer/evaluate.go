@@ -6,7 +6,6 @@ import (
 
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/model"
-	"github.com/fathom-train/fathom/ps/client"
 )
 
 // evalRows is how many samples are scored at once. A sample's score does not
@@ -29,9 +28,8 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 		if err := data.Read(ctx, &s.data, lo, end); err != nil {
 			return nil, fmt.Errorf("read rows %d to %d of the %s split: %w", lo, end, split, err)
 		}
-		s.unique.Build(s.data.Keys)
-		s.rows = client.Rows{Table: t.table, Width: t.width, Keys: s.unique.Keys, Values: grow(s.rows.Values, len(s.unique.Keys)*t.width)}
-		if err := t.cfg.Client.Pull(ctx, version, []client.Rows{s.rows}, dense); err != nil {
+		t.find(s)
+		if err := t.cfg.Client.Pull(ctx, version, s.request(), dense); err != nil {
 			return nil, err
 		}
 		dense = nil // once is enough

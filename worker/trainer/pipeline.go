@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fathom-train/fathom/ps/client"
+	"github.com/fathom-train/fathom/shard"
 	"github.com/fathom-train/fathom/worker/dataset"
 )
 
@@ -25,11 +26,13 @@ type slot struct {
 	batch int64 // samples of the whole global batch
 
 	data   dataset.Batch
-	unique dedup
-	rows   client.Rows
+	tables []tableRows
 	dense  *denseSet
+	// keys are those of the rows by table, in order of occurrence.
+	keys   [][]shard.Key
+	asked  []client.Rows
+	pushed []client.RowGradients
 
-	drows   []float32
 	ddense  [][]float32
 	lossSum float64
 }

@@ -24,7 +24,7 @@ func (t *Trainer) load(ctx context.Context, s *slot, step uint64, lane int) erro
 	if err := t.train.ReadEpoch(ctx, &s.data, t.cfg.Job.Spec.Train.Seed, s.epoch, lo, hi); err != nil {
 		return fmt.Errorf("read the samples of step %d lane %d: %w", step, lane, err)
 	}
-	s.unique.Build(s.data.Keys)
+	t.find(s)
 	return nil
 }
 
@@ -32,13 +32,11 @@ func (t *Trainer) load(ctx context.Context, s *slot, step uint64, lane int) erro
 // were before the step.
 func (t *Trainer) pullRows(ctx context.Context, s *slot, fetch bool) error {
 	defer t.cfg.Metrics.observe(stagePull, time.Now())
-	s.rows.Table, s.rows.Width, s.rows.Keys = t.table, t.width, s.unique.Keys
-	s.rows.Values = grow(s.rows.Values, len(s.unique.Keys)*t.width)
 	var dense [][]float32
 	if fetch {
 		dense = s.dense.values
 	}
-	err := t.cfg.Client.Pull(ctx, s.step-1, []client.Rows{s.rows}, dense)
+	err := t.cfg.Client.Pull(ctx, s.step-1, s.request(), dense)
 	if fetch {
 		s.dense.err = err
 		close(s.dense.ready)
@@ -52,9 +50,7 @@ func (t *Trainer) forward(s *slot, train bool) []float32 {
 	for c, col := range t.columns {
 		t.input[c] = grow(t.input[c], n*fields*col.Width)
 	}
-	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
-		layer.Gather(t.input[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, s.rows.Values, t.width, off, s.unique.Index, offsets, s.data.Weights)
-	})
+	t.gather(s)
 	in := model.Input{N: n, Columns: t.input, Train: train}
 	if train {
 		in.Share = float32(n) / float32(s.batch)
@@ -67,7 +63,7 @@ func (t *Trainer) forward(s *slot, train bool) []float32 {
 // mean loss of the global batch in the slot.
 func (t *Trainer) compute(s *slot) error {
 	defer t.cfg.Metrics.observe(stageCompute, time.Now())
-	clearRows(s, t.width)
+	s.clearGradients()
 	if s.data.N == 0 { // more lanes than samples in the last batch of an epoch
 		s.lossSum = 0
 		for _, d := range s.ddense {
@@ -85,40 +81,15 @@ func (t *Trainer) compute(s *slot) error {
 		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
 	}
 	t.net.Backward(s.dense.values, t.dLogits, s.ddense, t.dInput)
-	fields := s.data.Fields
-	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
-		layer.Scatter(s.drows, t.width, off, t.dInput[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, s.unique.Index, offsets, s.data.Weights)
-	})
+	t.scatter(s)
 	return nil
-}
-
-// pieceEntries is how many entries of the samples have all their columns moved
-// before the next ones, so that the rows they share are still in the cache.
-const pieceEntries = 256
-
-// eachPiece calls f for every column of samples lo to hi, piece by piece.
-func (t *Trainer) eachPiece(s *slot, f func(column, off, width, lo, hi int, offsets []int32)) {
-	step := max(1, pieceEntries/s.data.Fields)
-	for lo := 0; lo < s.data.N; lo += step {
-		hi, off := min(lo+step, s.data.N), t.width
-		for c := len(t.columns) - 1; c >= 0; c-- {
-			width := t.columns[c].Width
-			off -= width
-			f(c, off, width, lo, hi, s.data.Offsets[lo*s.data.Fields:hi*s.data.Fields+1])
-		}
-	}
-}
-
-func clearRows(s *slot, width int) {
-	s.drows = grow(s.drows, len(s.unique.Keys)*width)
-	clear(s.drows)
 }
 
 func (t *Trainer) push(ctx context.Context, s *slot) error {
 	defer t.cfg.Metrics.observe(stagePush, time.Now())
 	id := wire.PushID{Run: t.cfg.Run, Phase: phaseTrain, Step: s.step, Lane: uint16(s.lane), Factor: t.cfg.Factor}
 	return t.cfg.Client.Push(ctx, id, &client.Gradients{
-		Rows:  []client.RowGradients{{Table: t.table, Width: t.width, Keys: s.unique.Keys, Counts: s.unique.Counts, Values: s.drows}},
+		Rows:  s.gradients(),
 		Dense: s.ddense,
 	})
 }

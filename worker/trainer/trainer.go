@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/ps/client"
@@ -30,13 +31,14 @@ type Config struct {
 // Trainer trains and evaluates one job. Its methods may not run concurrently:
 // they share the model and its buffers.
 type Trainer struct {
-	cfg   Config
-	train *dataset.Split
-	net   model.Model
-	// table and width describe the embedding rows: columns side by side.
-	table   uint16
+	cfg     Config
+	train   *dataset.Split
+	net     model.Model
 	columns []model.Column
-	width   int
+	// plan says which rows of which tables the samples read; plain, that it is one
+	// row of one table per occurrence, as wide as the columns side by side.
+	plan  *embedding.Plan
+	plain bool
 	// sizes are the lengths of the dense tensors, by id.
 	sizes   []int
 	input   [][]float32 // per column [n, fields*width]
@@ -62,10 +64,11 @@ func New(cfg Config) (*Trainer, error) {
 	if err := model.SetCompute(net, cfg.Job.Spec.Model.Name, cfg.Job.Spec.Train.Compute); err != nil {
 		return nil, fmt.Errorf("build the model: %w", err)
 	}
-	t := &Trainer{cfg: cfg, train: train, net: net, columns: net.Columns()}
-	for _, c := range t.columns {
-		t.width += c.Width
+	plan, err := cfg.Job.Embedding()
+	if err != nil {
+		return nil, fmt.Errorf("plan the embedding: %w", err)
 	}
+	t := &Trainer{cfg: cfg, train: train, net: net, columns: net.Columns(), plan: plan, plain: plan.Plain()}
 	for _, p := range net.Params() {
 		t.sizes = append(t.sizes, p.Size())
 	}

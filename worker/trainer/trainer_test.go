@@ -190,6 +190,61 @@ func TestModelIsTheSameForAnyNumberOfWorkersAndShards(t *testing.T) {
 	}
 }
 
+// A model put together in every way there is depends on the cluster as little as
+// one of plain rows.
+func TestEveryWayToEmbedIsTheSameForAnyCluster(t *testing.T) {
+	const mixed = `spec.embedding={buckets: 60, remainders: 7, shared_tables: 2, chunk_width: 2, tables: per_field, fields: [
+		{name: c1, width: 2}, {name: c2, method: hash, width: 3}, {name: c3, method: unified}, {name: c4, method: qr},
+		{name: i1, method: qr, combine: concat}, {name: i2, method: qr, combine: add, width: 1}]}`
+	want := ""
+	for _, shards := range []int{1, 3} {
+		cl := newCluster(t, parse(t, mixed, "spec.train.epochs=4"), shards)
+		lanes := [][]int{{0, 1, 2, 3}}
+		if shards > 1 {
+			lanes = [][]int{{3, 1}, {0, 2}}
+		}
+		cl.trainAll(t, lanes, cl.steps())
+		if want == "" {
+			want = cl.hash()
+			if auc := cl.score(t).AUC; auc < 0.6 {
+				t.Errorf("test AUC %.4f: nothing was learnt", auc)
+			}
+			for _, table := range cl.states[0].Stats().Tables {
+				if table.Name == "unified0" && table.Rows > 60 || table.Name == "c2.3" && table.Rows > 60 {
+					t.Errorf("table %s has %d rows, at most 60 were asked for", table.Name, table.Rows)
+				}
+			}
+		}
+		if got := cl.hash(); got != want {
+			t.Errorf("%d shards: model hash %s, want %s", shards, got, want)
+		}
+	}
+}
+
+// The cut of rows into tables changes where they are kept, not what they hold.
+func TestTablesPerFieldScoreLikeOneTable(t *testing.T) {
+	shared, apart := newCluster(t, parse(t), 2), newCluster(t, parse(t, "spec.embedding.tables=per_field"), 3)
+	shared.trainAll(t, [][]int{{0, 1, 2, 3}}, shared.steps())
+	apart.trainAll(t, [][]int{{0, 1, 2, 3}}, apart.steps())
+	if a, b := shared.score(t), apart.score(t); a != b {
+		t.Errorf("scores %+v with one table, %+v with one per field", a, b)
+	}
+	if n := len(apart.states[0].Stats().Tables); n < 2 {
+		t.Errorf("%d tables", n)
+	}
+}
+
+// score is that of the test split at the end.
+func (c *cluster) score(t *testing.T) eval.Result {
+	t.Helper()
+	split, _ := c.data.Split("test")
+	acc, err := c.trainer(t).Evaluate(context.Background(), "test", c.steps(), 0, split.Rows())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return eval.Merge([]*eval.Accumulator{acc})
+}
+
 func TestBF16ModelIsTheSameOnEveryProcessor(t *testing.T) {
 	want := ""
 	for _, path := range kernel.Paths() {

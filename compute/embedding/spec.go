@@ -1,0 +1,200 @@
+// Package embedding owns how the values of a model's fields are put together
+// from the rows of embedding tables: a row per value, hashing to a fixed number
+// of rows, quotient and remainder, or chunks of tables that all fields share.
+//
+// A Spec is what a user writes; New turns it into a Plan, which says for every
+// field which rows of which tables an occurrence of a key reads and where in the
+// field's values they go. A Plan is never changed.
+//
+//	p, err := embedding.New(spec, net.Columns(), fields)
+//	keys = p.Keys(keys, samples)                   // by table, in order of occurrence
+//	p.Gather(columns, samples, tables)             // rows -> the model's columns
+//	p.Scatter(tables, samples, dColumns)           // gradients of columns -> of rows
+package embedding
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The methods: how the values of a field become rows.
+const (
+	Rows    = "rows"
+	Hash    = "hash"
+	QR      = "qr"
+	Unified = "unified"
+)
+
+// Methods lists them.
+func Methods() []string { return []string{Rows, Hash, QR, Unified} }
+
+// The ways to combine the two rows of qr.
+const (
+	Mult   = "mult"
+	Add    = "add"
+	Concat = "concat"
+)
+
+// The layouts of the tables of method rows.
+const (
+	Shared   = "shared"
+	PerField = "per_field"
+)
+
+// Limits of a Spec.
+const (
+	BucketsMax = 1 << 40
+	ChunksMax  = 1 << 10
+	TablesMax  = 1 << 9
+)
+
+// Spec says where the values of the fields come from. The zero value of a
+// setting means its default.
+type Spec struct {
+	// Tables is shared (default: one table for all fields of one width) or
+	// per_field (rows, hash, qr).
+	Tables string `json:"tables,omitempty"`
+	// Method is rows (default), hash, qr or unified.
+	Method string `json:"method,omitempty"`
+	// Buckets is the number of rows of a field (hash), of its quotients (qr), or
+	// of every shared table (unified).
+	Buckets int64 `json:"buckets,omitempty"`
+	// Remainders is the number of a field's remainder rows (qr).
+	Remainders int64 `json:"remainders,omitempty"`
+	// Combine is mult (default), add or concat (qr).
+	Combine string `json:"combine,omitempty"`
+	// SharedTables and ChunkWidth are the number and the width of the tables of
+	// method unified (defaults 1 and 8).
+	SharedTables int `json:"shared_tables,omitempty"`
+	ChunkWidth   int `json:"chunk_width,omitempty"`
+	// Width is how many values of the embedding a field has; the rest are zero
+	// (rows, hash, qr; default: all).
+	Width int `json:"width,omitempty"`
+	// Fields lists the fields that differ.
+	Fields []Field `json:"fields,omitempty"`
+}
+
+// Field is what differs for one field; the zero value of a setting means the
+// Spec's own.
+type Field struct {
+	Name       string `json:"name"`
+	Method     string `json:"method,omitempty"`
+	Buckets    int64  `json:"buckets,omitempty"`
+	Remainders int64  `json:"remainders,omitempty"`
+	Combine    string `json:"combine,omitempty"`
+	// Chunks is how many chunks the field has (unified; default: as many as fill
+	// the embedding).
+	Chunks int `json:"chunks,omitempty"`
+	Width  int `json:"width,omitempty"`
+}
+
+// WithDefaults fills in the settings that do not depend on the model.
+func (s Spec) WithDefaults() Spec {
+	if s.Tables == "" {
+		s.Tables = Shared
+	}
+	if s.Method == "" {
+		s.Method = Rows
+	}
+	uses := func(method string) bool {
+		return s.Method == method || slices.ContainsFunc(s.Fields, func(f Field) bool { return f.Method == method })
+	}
+	if uses(QR) && s.Combine == "" {
+		s.Combine = Mult
+	}
+	if uses(Unified) {
+		s.SharedTables, s.ChunkWidth = cmp.Or(s.SharedTables, 1), cmp.Or(s.ChunkWidth, 8)
+	}
+	return s
+}
+
+// of returns the settings of a field with those of the Spec filled in.
+func (s Spec) of(name string) Field {
+	f := Field{Name: name}
+	for _, own := range s.Fields {
+		if own.Name == name {
+			f = own
+		}
+	}
+	f.Method = cmp.Or(f.Method, s.Method)
+	switch f.Method {
+	case Hash:
+		f.Buckets = cmp.Or(f.Buckets, s.Buckets)
+	case QR:
+		f.Buckets, f.Remainders = cmp.Or(f.Buckets, s.Buckets), cmp.Or(f.Remainders, s.Remainders)
+		f.Combine = cmp.Or(f.Combine, s.Combine)
+	case Unified:
+		return f
+	}
+	f.Width = cmp.Or(f.Width, s.Width)
+	return f
+}
+
+// Validate reports all faults of a Spec with its defaults filled in that need no
+// model, joined; each names its setting first. names are those of the fields.
+func (s Spec) Validate(names []string) error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	oneOf := func(path, value string, known ...string) {
+		if !slices.Contains(known, value) {
+			fault("%s: %q is not accepted: one of %s", path, value, strings.Join(known, ", "))
+		}
+	}
+	oneOf("tables", s.Tables, Shared, PerField)
+	oneOf("method", s.Method, Methods()...)
+	unified := s.Method == Unified
+	seen := map[string]bool{}
+	for i, f := range s.Fields {
+		path := fmt.Sprintf("fields[%d]: ", i)
+		switch {
+		case !slices.Contains(names, f.Name):
+			fault("%sname: there is no field %q", path, f.Name)
+		case seen[f.Name]:
+			fault("%sname: field %q twice", path, f.Name)
+		}
+		seen[f.Name] = true
+		if f.Method != "" {
+			oneOf(path+"method", f.Method, Methods()...)
+		}
+		if s.of(f.Name).Method == Unified {
+			unified = true
+			if f.Buckets != 0 || f.Width != 0 {
+				fault("%smethod: the tables of unified are the same for all fields: set chunks instead of width and buckets", path)
+			}
+		}
+	}
+	if unified && s.Buckets < 1 {
+		fault("buckets: is required by method unified: the rows of every shared table")
+	}
+	if !unified && (s.SharedTables != 0 || s.ChunkWidth != 0) {
+		fault("shared_tables: shared_tables and chunk_width are settings of method unified")
+	}
+	for _, name := range names {
+		f := s.of(name)
+		path := ""
+		if i := slices.IndexFunc(s.Fields, func(o Field) bool { return o.Name == name }); i >= 0 {
+			path = fmt.Sprintf("fields[%d]: ", i)
+		}
+		if (f.Method == Hash || f.Method == QR) && f.Buckets < 1 {
+			fault("%sbuckets: is required by method %s of field %s", path, f.Method, name)
+		}
+		if f.Method == QR {
+			if f.Remainders < 1 {
+				fault("%sremainders: is required by method qr of field %s", path, name)
+			}
+			oneOf(path+"combine", f.Combine, Mult, Add, Concat)
+		} else if path != "" && (f.Remainders != 0 || f.Combine != "") {
+			fault("%smethod: remainders and combine are settings of qr, field %s has method %s", path, name, f.Method)
+		}
+		if path != "" && f.Method != Unified && f.Chunks != 0 {
+			fault("%schunks: is a setting of method unified, field %s has method %s", path, name, f.Method)
+		}
+		if path != "" && f.Method == Rows && f.Buckets != 0 {
+			fault("%sbuckets: is no setting of method rows of field %s", path, name)
+		}
+	}
+	return errors.Join(faults...)
+}

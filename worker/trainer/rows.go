@@ -1,0 +1,118 @@
+package trainer
+
+import (
+	"github.com/fathom-train/fathom/compute/embedding"
+	"github.com/fathom-train/fathom/compute/layer"
+	"github.com/fathom-train/fathom/ps/client"
+	"github.com/fathom-train/fathom/shard"
+)
+
+// tableRows are the rows of one table that a lane reads and their gradients.
+type tableRows struct {
+	unique dedup
+	width  int
+	values []float32 // [len(unique.Keys), width]
+	grads  []float32 // likewise
+}
+
+// find sets the rows that a slot's samples read, without their values.
+func (t *Trainer) find(s *slot) {
+	if len(s.tables) != len(t.plan.Tables) {
+		s.tables = make([]tableRows, len(t.plan.Tables))
+		s.keys = make([][]shard.Key, len(t.plan.Tables))
+	}
+	if t.plain {
+		s.keys[0] = s.data.Keys
+	} else {
+		s.keys = t.plan.Keys(s.keys, s.samples())
+	}
+	for i := range s.tables {
+		r := &s.tables[i]
+		r.width = t.plan.Tables[i].Width
+		r.unique.Build(s.keys[i])
+		r.values = grow(r.values, len(r.unique.Keys)*r.width)
+	}
+}
+
+func (s *slot) samples() embedding.Samples {
+	return embedding.Samples{N: s.data.N, Keys: s.data.Keys, Weights: s.data.Weights, Offsets: s.data.Offsets}
+}
+
+// request is what the slot wants to read.
+func (s *slot) request() []client.Rows {
+	s.asked = s.asked[:0]
+	for i := range s.tables {
+		r := &s.tables[i]
+		s.asked = append(s.asked, client.Rows{Table: uint16(i), Width: r.width, Keys: r.unique.Keys, Values: r.values})
+	}
+	return s.asked
+}
+
+// gradients is what the slot's lane pushes of its rows.
+func (s *slot) gradients() []client.RowGradients {
+	s.pushed = s.pushed[:0]
+	for i := range s.tables {
+		r := &s.tables[i]
+		s.pushed = append(s.pushed, client.RowGradients{Table: uint16(i), Width: r.width, Keys: r.unique.Keys, Counts: r.unique.Counts, Values: r.grads})
+	}
+	return s.pushed
+}
+
+func (s *slot) clearGradients() {
+	for i := range s.tables {
+		r := &s.tables[i]
+		r.grads = grow(r.grads, len(r.values))
+		clear(r.grads)
+	}
+}
+
+// planned returns the slot's rows as the plan takes them.
+func (s *slot) planned() []embedding.TableRows {
+	rows := make([]embedding.TableRows, len(s.tables))
+	for i := range s.tables {
+		r := &s.tables[i]
+		rows[i] = embedding.TableRows{Values: r.values, Index: r.unique.Index, Grads: r.grads}
+	}
+	return rows
+}
+
+// gather fills the model's input with the values of the slot's rows.
+func (t *Trainer) gather(s *slot) {
+	if !t.plain {
+		t.plan.Gather(t.input, s.samples(), s.planned())
+		return
+	}
+	r, fields := &s.tables[0], s.data.Fields
+	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
+		layer.Gather(t.input[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, r.values, r.width, off, r.unique.Index, offsets, s.data.Weights)
+	})
+}
+
+// scatter adds the gradients of the model's input to those of the slot's rows.
+func (t *Trainer) scatter(s *slot) {
+	if !t.plain {
+		t.plan.Scatter(s.planned(), s.samples(), t.dInput)
+		return
+	}
+	r, fields := &s.tables[0], s.data.Fields
+	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
+		layer.Scatter(r.grads, r.width, off, t.dInput[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, r.unique.Index, offsets, s.data.Weights)
+	})
+}
+
+// pieceEntries is how many entries of the samples have all their columns moved
+// before the next ones, so that the rows they share are still in the cache.
+const pieceEntries = 256
+
+// eachPiece calls f for every column of samples lo to hi, piece by piece.
+func (t *Trainer) eachPiece(s *slot, f func(column, off, width, lo, hi int, offsets []int32)) {
+	step := max(1, pieceEntries/s.data.Fields)
+	for lo := 0; lo < s.data.N; lo += step {
+		hi, off := min(lo+step, s.data.N), s.tables[0].width
+		for c := len(t.columns) - 1; c >= 0; c-- {
+			width := t.columns[c].Width
+			off -= width
+			f(c, off, width, lo, hi, s.data.Offsets[lo*s.data.Fields:hi*s.data.Fields+1])
+		}
+	}
+}
