@@ -39,10 +39,19 @@ var runFolder = regexp.MustCompile(`-[0-9a-f]{16}/$`)
 
 func keyOf(o *proto.GroupOrder) groupKey { return groupKey{o.GetSchema().GetRun(), o.GetShard()} }
 
-// folderOf is the group's folder below the data directory and its name on the wire.
-func folderOf(o *proto.GroupOrder) string {
+// nameOf is the group's name on the wire.
+func nameOf(o *proto.GroupOrder) string {
 	run := fmt.Sprintf("-%016x", o.GetSchema().GetRun())
 	return fmt.Sprintf("%s%s/%d", strings.TrimSuffix(o.GetJob(), run), run, o.GetShard())
+}
+
+// folderOf is the folder of this node's replica below the data directory: the
+// group's name, and the replica's number if it is not the first.
+func folderOf(o *proto.GroupOrder) string {
+	if o.GetReplica() == 0 {
+		return nameOf(o)
+	}
+	return fmt.Sprintf("%s.%d", nameOf(o), o.GetReplica())
 }
 
 // host carries out orders until ctx ends. It alone opens and closes groups.
@@ -104,8 +113,22 @@ func (s *Server) hostOne(ctx context.Context, key groupKey, o *proto.GroupOrder)
 	s.mu.RLock()
 	h := s.groups[key]
 	s.mu.RUnlock()
+	if h != nil && h.ordered().GetReplica() != o.GetReplica() {
+		// The one that is here was given up: it is damaged, or differs.
+		if err := h.close(); err != nil {
+			s.cfg.Logger.Warn("close group", "group", h.name, "error", err)
+		}
+		s.mu.Lock()
+		delete(s.groups, key)
+		s.mu.Unlock()
+		h = nil
+	}
 	if h == nil {
-		h = &hosted{server: s, name: folderOf(o), wake: make(chan struct{}, 1)}
+		if err := s.setAside(o); err != nil {
+			s.cfg.Logger.Error("set data of a replica aside", "group", nameOf(o), "error", err)
+			return // tried again at the next tick
+		}
+		h = &hosted{server: s, name: nameOf(o), wake: make(chan struct{}, 1), steer: make(chan struct{}, 1)}
 		h.give(o)
 		h.open(ctx)
 		s.mu.Lock()
@@ -175,8 +198,12 @@ func (s *Server) deleteUnwanted(order *proto.NodeOrder, absent map[string]time.T
 
 // isGroupFolder keeps the server from deleting what it did not make.
 func isGroupFolder(folder string) bool {
-	run, shard := filepath.Split(filepath.ToSlash(folder))
+	run, replica := filepath.Split(filepath.ToSlash(folder))
+	shard, number, numbered := strings.Cut(replica, ".")
 	_, err := strconv.ParseUint(shard, 10, 32)
+	if numbered && err == nil {
+		_, err = strconv.ParseUint(number, 10, 32)
+	}
 	return err == nil && runFolder.MatchString(run)
 }
 

@@ -30,6 +30,7 @@ type hosted struct {
 	server *Server
 	name   string
 	wake   chan struct{} // to tend, capacity 1
+	steer  chan struct{} // to lead, capacity 1
 
 	// mu guards what follows.
 	mu      sync.RWMutex
@@ -37,8 +38,8 @@ type hosted struct {
 	group   *replica.Group // nil when it could not be opened
 	err     error          // why not
 	tried   time.Time
-	stop    context.CancelFunc // of tend
-	stopped chan struct{}
+	stop    context.CancelFunc // of tend and lead
+	stopped chan struct{}      // closed when both have ended
 }
 
 // give hands over the newest order.
@@ -71,9 +72,13 @@ func (h *hosted) open(ctx context.Context) {
 	}
 	ctx, h.stop = context.WithCancel(ctx)
 	h.stopped = make(chan struct{})
+	stopped := h.stopped
 	go func() {
-		defer close(h.stopped)
+		defer close(stopped)
+		var led sync.WaitGroup
+		led.Go(func() { h.lead(ctx, g) })
 		h.tend(ctx, g, schema)
+		led.Wait()
 	}()
 	h.server.cfg.Logger.Info("group opened", "group", h.name)
 }
@@ -92,9 +97,9 @@ func (h *hosted) start() (*replica.Group, []byte, error) {
 		return nil, nil, fmt.Errorf("%w: schema of %s: %w", errOrder, h.name, err)
 	}
 	cfg := replica.Config{
-		Dir:   filepath.Join(s.cfg.DataDir, groupsFolder, filepath.FromSlash(h.name)),
-		Group: h.name, Node: s.cfg.Node, Address: s.cfg.Advertise,
-		Members: membersOf(o), Bootstrap: o.GetBootstrap(),
+		Dir:   filepath.Join(s.cfg.DataDir, groupsFolder, filepath.FromSlash(folderOf(o))),
+		Group: h.name, Node: s.cfg.Node, Replica: o.GetReplica(), Address: s.cfg.Advertise,
+		Members: membersOf(o), Bootstrap: o.GetBootstrap(), Join: roleOf(o, s.cfg.Node) == replica.Learner,
 		Heartbeat: s.cfg.Heartbeat, SnapshotBytes: s.cfg.SnapshotBytes, DiskTimeout: s.cfg.DiskTimeout,
 		Logger: s.cfg.Logger, Metrics: s.replicas,
 		OnFatal: s.die, OnChange: h.rouse,
@@ -151,9 +156,11 @@ func (h *hosted) inspect(f func(*fsm.State)) bool {
 }
 
 func (h *hosted) rouse() {
-	select {
-	case h.wake <- struct{}{}:
-	default:
+	for _, c := range []chan struct{}{h.wake, h.steer} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -161,6 +168,7 @@ func (h *hosted) rouse() {
 type seen struct {
 	failed, configured, leader, reached bool
 	leaderNode                          string
+	members                             string
 }
 
 // tend watches one replica until ctx ends or it fails: it reports at once what
@@ -180,6 +188,7 @@ func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
 		}
 		now.leaderNode, now.leader = g.Leader()
 		now.failed = g.Err() != nil
+		now.members = fmt.Sprint(g.Configuration())
 		notify := h.ordered().GetNotifyVersion()
 		now.reached = notify > 0 && version >= notify
 		if now != last {
@@ -216,12 +225,4 @@ func (h *hosted) configure(ctx context.Context, g *replica.Group, schema []byte)
 		h.server.cfg.Logger.Warn("shard not configured yet", "group", h.name, "error", err)
 	}
 	return err == nil
-}
-
-func membersOf(o *proto.GroupOrder) []replica.Member {
-	members := make([]replica.Member, 0, len(o.GetMembers()))
-	for _, m := range o.GetMembers() {
-		members = append(members, replica.Member{Node: m.GetNode(), Address: m.GetAddress()})
-	}
-	return members
 }

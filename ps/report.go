@@ -37,13 +37,16 @@ func (h *hosted) report() *proto.GroupReport {
 	o := h.ordered()
 	r := &proto.GroupReport{
 		Job: o.GetJob(), Shard: o.GetShard(),
-		HasData: replica.HasData(filepath.Join(h.server.cfg.DataDir, groupsFolder, filepath.FromSlash(h.name))),
+		HasData: replica.HasData(filepath.Join(h.server.cfg.DataDir, groupsFolder, filepath.FromSlash(folderOf(o)))),
+		Replica: o.GetReplica(),
 	}
 	g, err := h.replica()
 	if err != nil {
-		r.Error = err.Error()
+		r.Error, r.Lost = err.Error(), lost(err)
 		return r
 	}
+	members := g.Configuration()
+	r.Voters, r.Learners = members.Voters, members.Learners
 	r.LeaderNode, r.Leader = g.Leader()
 	r.AppliedIndex = g.AppliedIndex()
 	g.Inspect(func(state *fsm.State) {

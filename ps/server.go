@@ -138,6 +138,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	work.Go(func() error {
 		<-stop.Done()
+		s.handOverAll()
 		s.stopServing()
 		return nil
 	})
