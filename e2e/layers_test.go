@@ -47,10 +47,10 @@ var layers = map[string][]string{
 	"ps/frame": {"proto"},
 
 	"ps/table":   {"shard", "compute/random", "compute/kernel", "compute/optim"},
-	"ps/fsm":     {"shard", "compute/random", "compute/kernel", "compute/optim", "ps/wire", "ps/table"},
+	"ps/fsm":     {"shard", "compute/random", "compute/kernel", "compute/optim", "compute/supernet", "ps/wire", "ps/table"},
 	"ps/replica": {"ps/fsm", "ps/wire"},
 	"ps/client":  {"shard", "proto", "ps/wire", "ps/frame", "ps/fsm"},
-	"ps":         {"shard", "compute/random", "compute/optim", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
+	"ps":         {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
 	"coordinator/job":       {"compute/random", "compute/optim", "compute/model", "compute/embedding"},

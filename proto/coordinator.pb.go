@@ -2045,14 +2045,19 @@ func (x *GroupOrder) GetLeader() string {
 
 // Schema is the initial entry of a shard's log: all its state machine must know.
 type Schema struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Run           uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"` // identifies this run of the job in every push
-	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
-	Lanes         uint32                 `protobuf:"varint,4,opt,name=lanes,proto3" json:"lanes,omitempty"`
-	PreImages     uint32                 `protobuf:"varint,5,opt,name=pre_images,json=preImages,proto3" json:"pre_images,omitempty"` // versions readable beside the current one
-	Tables        []*Table               `protobuf:"bytes,6,rep,name=tables,proto3" json:"tables,omitempty"`
-	Dense         []*DenseTensor         `protobuf:"bytes,7,rep,name=dense,proto3" json:"dense,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Job       string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Run       uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"` // identifies this run of the job in every push
+	Seed      uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	Lanes     uint32                 `protobuf:"varint,4,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	PreImages uint32                 `protobuf:"varint,5,opt,name=pre_images,json=preImages,proto3" json:"pre_images,omitempty"` // versions readable beside the current one
+	Tables    []*Table               `protobuf:"bytes,6,rep,name=tables,proto3" json:"tables,omitempty"`
+	Dense     []*DenseTensor         `protobuf:"bytes,7,rep,name=dense,proto3" json:"dense,omitempty"`
+	// Of a later phase of the job: how often the tables were formed anew, the
+	// version that did it, and what they take over from those before.
+	Phase         uint32 `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
+	Base          uint64 `protobuf:"varint,21,opt,name=base,proto3" json:"base,omitempty"`
+	CarryDense    bool   `protobuf:"varint,22,opt,name=carry_dense,json=carryDense,proto3" json:"carry_dense,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2136,11 +2141,34 @@ func (x *Schema) GetDense() []*DenseTensor {
 	return nil
 }
 
+func (x *Schema) GetPhase() uint32 {
+	if x != nil {
+		return x.Phase
+	}
+	return 0
+}
+
+func (x *Schema) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Schema) GetCarryDense() bool {
+	if x != nil {
+		return x.CarryDense
+	}
+	return false
+}
+
 type Table struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Columns       []*Column              `protobuf:"bytes,3,rep,name=columns,proto3" json:"columns,omitempty"`
+	Closed        bool                   `protobuf:"varint,20,opt,name=closed,proto3" json:"closed,omitempty"` // no rows but those it begins the phase with
+	Carry         *Carry                 `protobuf:"bytes,21,opt,name=carry,proto3" json:"carry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2196,6 +2224,90 @@ func (x *Table) GetColumns() []*Column {
 	return nil
 }
 
+func (x *Table) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *Table) GetCarry() *Carry {
+	if x != nil {
+		return x.Carry
+	}
+	return nil
+}
+
+// Carry says which rows of the table of the same id of the phase before are
+// taken over.
+type Carry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Column        string                 `protobuf:"bytes,1,opt,name=column,proto3" json:"column,omitempty"` // whose norm decides; empty: all rows
+	Norm          string                 `protobuf:"bytes,2,opt,name=norm,proto3" json:"norm,omitempty"`     // l1 or l2
+	Above         float32                `protobuf:"fixed32,3,opt,name=above,proto3" json:"above,omitempty"`
+	Weights       bool                   `protobuf:"varint,4,opt,name=weights,proto3" json:"weights,omitempty"` // keep the first weights of every column
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Carry) Reset() {
+	*x = Carry{}
+	mi := &file_proto_coordinator_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Carry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Carry) ProtoMessage() {}
+
+func (x *Carry) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Carry.ProtoReflect.Descriptor instead.
+func (*Carry) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Carry) GetColumn() string {
+	if x != nil {
+		return x.Column
+	}
+	return ""
+}
+
+func (x *Carry) GetNorm() string {
+	if x != nil {
+		return x.Norm
+	}
+	return ""
+}
+
+func (x *Carry) GetAbove() float32 {
+	if x != nil {
+		return x.Above
+	}
+	return 0
+}
+
+func (x *Carry) GetWeights() bool {
+	if x != nil {
+		return x.Weights
+	}
+	return false
+}
+
 type Column struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2208,7 +2320,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2332,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2345,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Column) GetName() string {
@@ -2274,7 +2386,7 @@ type Init struct {
 
 func (x *Init) Reset() {
 	*x = Init{}
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2398,7 @@ func (x *Init) String() string {
 func (*Init) ProtoMessage() {}
 
 func (x *Init) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2411,7 @@ func (x *Init) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Init.ProtoReflect.Descriptor instead.
 func (*Init) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Init) GetKind() string {
@@ -2329,7 +2441,7 @@ type DenseTensor struct {
 
 func (x *DenseTensor) Reset() {
 	*x = DenseTensor{}
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2453,7 @@ func (x *DenseTensor) String() string {
 func (*DenseTensor) ProtoMessage() {}
 
 func (x *DenseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2466,7 @@ func (x *DenseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenseTensor.ProtoReflect.Descriptor instead.
 func (*DenseTensor) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DenseTensor) GetId() uint32 {
@@ -2406,7 +2518,7 @@ type ShardRoute struct {
 
 func (x *ShardRoute) Reset() {
 	*x = ShardRoute{}
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2530,7 @@ func (x *ShardRoute) String() string {
 func (*ShardRoute) ProtoMessage() {}
 
 func (x *ShardRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2543,7 @@ func (x *ShardRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRoute.ProtoReflect.Descriptor instead.
 func (*ShardRoute) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShardRoute) GetShard() uint32 {
@@ -2501,7 +2613,7 @@ type WorkerOrder struct {
 
 func (x *WorkerOrder) Reset() {
 	*x = WorkerOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2625,7 @@ func (x *WorkerOrder) String() string {
 func (*WorkerOrder) ProtoMessage() {}
 
 func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2638,7 @@ func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerOrder.ProtoReflect.Descriptor instead.
 func (*WorkerOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WorkerOrder) GetJob() string {
@@ -2642,7 +2754,7 @@ type EvaluationBlock struct {
 
 func (x *EvaluationBlock) Reset() {
 	*x = EvaluationBlock{}
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2766,7 @@ func (x *EvaluationBlock) String() string {
 func (*EvaluationBlock) ProtoMessage() {}
 
 func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2779,7 @@ func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationBlock.ProtoReflect.Descriptor instead.
 func (*EvaluationBlock) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EvaluationBlock) GetJob() string {
@@ -2727,7 +2839,7 @@ type EvaluationAck struct {
 
 func (x *EvaluationAck) Reset() {
 	*x = EvaluationAck{}
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2851,7 @@ func (x *EvaluationAck) String() string {
 func (*EvaluationAck) ProtoMessage() {}
 
 func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2864,7 @@ func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationAck.ProtoReflect.Descriptor instead.
 func (*EvaluationAck) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
 }
 
 var File_proto_coordinator_proto protoreflect.FileDescriptor
@@ -2928,7 +3040,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
 	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
-	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xcd\x01\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\"\x98\x02\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -2937,11 +3049,22 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\n" +
 	"pre_images\x18\x05 \x01(\rR\tpreImages\x12(\n" +
 	"\x06tables\x18\x06 \x03(\v2\x10.fathom.v1.TableR\x06tables\x12,\n" +
-	"\x05dense\x18\a \x03(\v2\x16.fathom.v1.DenseTensorR\x05dense\"X\n" +
+	"\x05dense\x18\a \x03(\v2\x16.fathom.v1.DenseTensorR\x05dense\x12\x14\n" +
+	"\x05phase\x18\x14 \x01(\rR\x05phase\x12\x12\n" +
+	"\x04base\x18\x15 \x01(\x04R\x04base\x12\x1f\n" +
+	"\vcarry_dense\x18\x16 \x01(\bR\n" +
+	"carryDense\"\x98\x01\n" +
 	"\x05Table\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +
-	"\acolumns\x18\x03 \x03(\v2\x11.fathom.v1.ColumnR\acolumns\"u\n" +
+	"\acolumns\x18\x03 \x03(\v2\x11.fathom.v1.ColumnR\acolumns\x12\x16\n" +
+	"\x06closed\x18\x14 \x01(\bR\x06closed\x12&\n" +
+	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"c\n" +
+	"\x05Carry\x12\x16\n" +
+	"\x06column\x18\x01 \x01(\tR\x06column\x12\x12\n" +
+	"\x04norm\x18\x02 \x01(\tR\x04norm\x12\x14\n" +
+	"\x05above\x18\x03 \x01(\x02R\x05above\x12\x18\n" +
+	"\aweights\x18\x04 \x01(\bR\aweights\"u\n" +
 	"\x06Column\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05width\x18\x02 \x01(\rR\x05width\x12#\n" +
@@ -3039,7 +3162,7 @@ func file_proto_coordinator_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_proto_coordinator_proto_goTypes = []any{
 	(Phase)(0),              // 0: fathom.v1.Phase
 	(Role)(0),               // 1: fathom.v1.Role
@@ -3070,13 +3193,14 @@ var file_proto_coordinator_proto_goTypes = []any{
 	(*GroupOrder)(nil),      // 26: fathom.v1.GroupOrder
 	(*Schema)(nil),          // 27: fathom.v1.Schema
 	(*Table)(nil),           // 28: fathom.v1.Table
-	(*Column)(nil),          // 29: fathom.v1.Column
-	(*Init)(nil),            // 30: fathom.v1.Init
-	(*DenseTensor)(nil),     // 31: fathom.v1.DenseTensor
-	(*ShardRoute)(nil),      // 32: fathom.v1.ShardRoute
-	(*WorkerOrder)(nil),     // 33: fathom.v1.WorkerOrder
-	(*EvaluationBlock)(nil), // 34: fathom.v1.EvaluationBlock
-	(*EvaluationAck)(nil),   // 35: fathom.v1.EvaluationAck
+	(*Carry)(nil),           // 29: fathom.v1.Carry
+	(*Column)(nil),          // 30: fathom.v1.Column
+	(*Init)(nil),            // 31: fathom.v1.Init
+	(*DenseTensor)(nil),     // 32: fathom.v1.DenseTensor
+	(*ShardRoute)(nil),      // 33: fathom.v1.ShardRoute
+	(*WorkerOrder)(nil),     // 34: fathom.v1.WorkerOrder
+	(*EvaluationBlock)(nil), // 35: fathom.v1.EvaluationBlock
+	(*EvaluationAck)(nil),   // 36: fathom.v1.EvaluationAck
 }
 var file_proto_coordinator_proto_depIdxs = []int32{
 	13, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
@@ -3094,41 +3218,42 @@ var file_proto_coordinator_proto_depIdxs = []int32{
 	23, // 12: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
 	17, // 13: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
 	26, // 14: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
-	33, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
+	34, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
 	1,  // 16: fathom.v1.Member.role:type_name -> fathom.v1.Role
 	25, // 17: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
 	27, // 18: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
 	28, // 19: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
-	31, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
-	29, // 21: fathom.v1.Table.columns:type_name -> fathom.v1.Column
-	30, // 22: fathom.v1.Column.init:type_name -> fathom.v1.Init
-	30, // 23: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
-	25, // 24: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
-	2,  // 25: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
-	32, // 26: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
-	3,  // 27: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
-	5,  // 28: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
-	7,  // 29: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
-	7,  // 30: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
-	8,  // 31: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
-	9,  // 32: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
-	10, // 33: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
-	18, // 34: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
-	34, // 35: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
-	4,  // 36: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
-	6,  // 37: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
-	13, // 38: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
-	13, // 39: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
-	13, // 40: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
-	11, // 41: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
-	12, // 42: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
-	24, // 43: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
-	35, // 44: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
-	36, // [36:45] is the sub-list for method output_type
-	27, // [27:36] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	32, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
+	30, // 21: fathom.v1.Table.columns:type_name -> fathom.v1.Column
+	29, // 22: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
+	31, // 23: fathom.v1.Column.init:type_name -> fathom.v1.Init
+	31, // 24: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
+	25, // 25: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
+	2,  // 26: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
+	33, // 27: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
+	3,  // 28: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
+	5,  // 29: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
+	7,  // 30: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
+	7,  // 31: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
+	8,  // 32: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
+	9,  // 33: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
+	10, // 34: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
+	18, // 35: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
+	35, // 36: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
+	4,  // 37: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
+	6,  // 38: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
+	13, // 39: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
+	13, // 40: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
+	13, // 41: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
+	11, // 42: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
+	12, // 43: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
+	24, // 44: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
+	36, // 45: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
+	37, // [37:46] is the sub-list for method output_type
+	28, // [28:37] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_proto_coordinator_proto_init() }
@@ -3142,7 +3267,7 @@ func file_proto_coordinator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_coordinator_proto_rawDesc), len(file_proto_coordinator_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

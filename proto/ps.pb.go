@@ -247,6 +247,150 @@ func (x *ShardStatusReply) GetConfigured() bool {
 	return false
 }
 
+type ScanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Table         uint32                 `protobuf:"varint,4,opt,name=table,proto3" json:"table,omitempty"`
+	From          uint64                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"` // number of the first row
+	Rows          uint32                 `protobuf:"varint,6,opt,name=rows,proto3" json:"rows,omitempty"` // at most so many
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanRequest) Reset() {
+	*x = ScanRequest{}
+	mi := &file_proto_ps_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanRequest) ProtoMessage() {}
+
+func (x *ScanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
+func (*ScanRequest) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ScanRequest) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+type ScanReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"` // rows of the whole table
+	Keys          []uint64               `protobuf:"fixed64,2,rep,packed,name=keys,proto3" json:"keys,omitempty"`
+	Weights       []float32              `protobuf:"fixed32,3,rep,packed,name=weights,proto3" json:"weights,omitempty"` // [keys, width]
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanReply) Reset() {
+	*x = ScanReply{}
+	mi := &file_proto_ps_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanReply) ProtoMessage() {}
+
+func (x *ScanReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanReply.ProtoReflect.Descriptor instead.
+func (*ScanReply) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ScanReply) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ScanReply) GetKeys() []uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ScanReply) GetWeights() []float32 {
+	if x != nil {
+		return x.Weights
+	}
+	return nil
+}
+
 type Refusal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        Reason                 `protobuf:"varint,1,opt,name=reason,proto3,enum=fathom.v1.Reason" json:"reason,omitempty"`
@@ -258,7 +402,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_proto_ps_proto_msgTypes[3]
+	mi := &file_proto_ps_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +414,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_ps_proto_msgTypes[3]
+	mi := &file_proto_ps_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +427,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_proto_ps_proto_rawDescGZIP(), []int{3}
+	return file_proto_ps_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -323,7 +467,18 @@ const file_proto_ps_proto_rawDesc = "" +
 	"leaderNode\x12\x1e\n" +
 	"\n" +
 	"configured\x18\x03 \x01(\bR\n" +
-	"configured\"o\n" +
+	"configured\"\x8d\x01\n" +
+	"\vScanRequest\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05table\x18\x04 \x01(\rR\x05table\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\x04R\x04from\x12\x12\n" +
+	"\x04rows\x18\x06 \x01(\rR\x04rows\"O\n" +
+	"\tScanReply\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\x06R\x04keys\x12\x18\n" +
+	"\aweights\x18\x03 \x03(\x02R\aweights\"o\n" +
 	"\aRefusal\x12)\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x11.fathom.v1.ReasonR\x06reason\x12\x1f\n" +
 	"\vleader_node\x18\x02 \x01(\tR\n" +
@@ -337,11 +492,12 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\x10REASON_NOT_READY\x10\x04\x12\x15\n" +
 	"\x11REASON_STEP_AHEAD\x10\x05\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x06\x12\x15\n" +
-	"\x11REASON_OVERLOADED\x10\a2\xb4\x01\n" +
+	"\x11REASON_OVERLOADED\x10\a2\xea\x01\n" +
 	"\x0fParameterServer\x12*\n" +
 	"\x04Pull\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12*\n" +
 	"\x04Push\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12I\n" +
-	"\vShardStatus\x12\x1d.fathom.v1.ShardStatusRequest\x1a\x1b.fathom.v1.ShardStatusReplyB&Z$github.com/fathom-train/fathom/protob\x06proto3"
+	"\vShardStatus\x12\x1d.fathom.v1.ShardStatusRequest\x1a\x1b.fathom.v1.ShardStatusReply\x124\n" +
+	"\x04Scan\x12\x16.fathom.v1.ScanRequest\x1a\x14.fathom.v1.ScanReplyB&Z$github.com/fathom-train/fathom/protob\x06proto3"
 
 var (
 	file_proto_ps_proto_rawDescOnce sync.Once
@@ -356,24 +512,28 @@ func file_proto_ps_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_ps_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_ps_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_proto_ps_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_proto_ps_proto_goTypes = []any{
 	(Reason)(0),                // 0: fathom.v1.Reason
 	(*Frame)(nil),              // 1: fathom.v1.Frame
 	(*ShardStatusRequest)(nil), // 2: fathom.v1.ShardStatusRequest
 	(*ShardStatusReply)(nil),   // 3: fathom.v1.ShardStatusReply
-	(*Refusal)(nil),            // 4: fathom.v1.Refusal
+	(*ScanRequest)(nil),        // 4: fathom.v1.ScanRequest
+	(*ScanReply)(nil),          // 5: fathom.v1.ScanReply
+	(*Refusal)(nil),            // 6: fathom.v1.Refusal
 }
 var file_proto_ps_proto_depIdxs = []int32{
 	0, // 0: fathom.v1.Refusal.reason:type_name -> fathom.v1.Reason
 	1, // 1: fathom.v1.ParameterServer.Pull:input_type -> fathom.v1.Frame
 	1, // 2: fathom.v1.ParameterServer.Push:input_type -> fathom.v1.Frame
 	2, // 3: fathom.v1.ParameterServer.ShardStatus:input_type -> fathom.v1.ShardStatusRequest
-	1, // 4: fathom.v1.ParameterServer.Pull:output_type -> fathom.v1.Frame
-	1, // 5: fathom.v1.ParameterServer.Push:output_type -> fathom.v1.Frame
-	3, // 6: fathom.v1.ParameterServer.ShardStatus:output_type -> fathom.v1.ShardStatusReply
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
+	4, // 4: fathom.v1.ParameterServer.Scan:input_type -> fathom.v1.ScanRequest
+	1, // 5: fathom.v1.ParameterServer.Pull:output_type -> fathom.v1.Frame
+	1, // 6: fathom.v1.ParameterServer.Push:output_type -> fathom.v1.Frame
+	3, // 7: fathom.v1.ParameterServer.ShardStatus:output_type -> fathom.v1.ShardStatusReply
+	5, // 8: fathom.v1.ParameterServer.Scan:output_type -> fathom.v1.ScanReply
+	5, // [5:9] is the sub-list for method output_type
+	1, // [1:5] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
@@ -390,7 +550,7 @@ func file_proto_ps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_ps_proto_rawDesc), len(file_proto_ps_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

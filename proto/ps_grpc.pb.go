@@ -26,6 +26,7 @@ const (
 	ParameterServer_Pull_FullMethodName        = "/fathom.v1.ParameterServer/Pull"
 	ParameterServer_Push_FullMethodName        = "/fathom.v1.ParameterServer/Push"
 	ParameterServer_ShardStatus_FullMethodName = "/fathom.v1.ParameterServer/ShardStatus"
+	ParameterServer_Scan_FullMethodName        = "/fathom.v1.ParameterServer/Scan"
 )
 
 // ParameterServerClient is the client API for ParameterServer service.
@@ -39,6 +40,9 @@ type ParameterServerClient interface {
 	Push(ctx context.Context, in *Frame, opts ...grpc.CallOption) (*Frame, error)
 	// ShardStatus tells version and leader of one shard.
 	ShardStatus(ctx context.Context, in *ShardStatusRequest, opts ...grpc.CallOption) (*ShardStatusReply, error)
+	// Scan reads the rows of a table in the order of their creation, part by part,
+	// at the shard's current version.
+	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (*ScanReply, error)
 }
 
 type parameterServerClient struct {
@@ -79,6 +83,16 @@ func (c *parameterServerClient) ShardStatus(ctx context.Context, in *ShardStatus
 	return out, nil
 }
 
+func (c *parameterServerClient) Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (*ScanReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScanReply)
+	err := c.cc.Invoke(ctx, ParameterServer_Scan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ParameterServerServer is the server API for ParameterServer service.
 // All implementations must embed UnimplementedParameterServerServer
 // for forward compatibility.
@@ -90,6 +104,9 @@ type ParameterServerServer interface {
 	Push(context.Context, *Frame) (*Frame, error)
 	// ShardStatus tells version and leader of one shard.
 	ShardStatus(context.Context, *ShardStatusRequest) (*ShardStatusReply, error)
+	// Scan reads the rows of a table in the order of their creation, part by part,
+	// at the shard's current version.
+	Scan(context.Context, *ScanRequest) (*ScanReply, error)
 	mustEmbedUnimplementedParameterServerServer()
 }
 
@@ -108,6 +125,9 @@ func (UnimplementedParameterServerServer) Push(context.Context, *Frame) (*Frame,
 }
 func (UnimplementedParameterServerServer) ShardStatus(context.Context, *ShardStatusRequest) (*ShardStatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ShardStatus not implemented")
+}
+func (UnimplementedParameterServerServer) Scan(context.Context, *ScanRequest) (*ScanReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Scan not implemented")
 }
 func (UnimplementedParameterServerServer) mustEmbedUnimplementedParameterServerServer() {}
 func (UnimplementedParameterServerServer) testEmbeddedByValue()                         {}
@@ -184,6 +204,24 @@ func _ParameterServer_ShardStatus_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ParameterServer_Scan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParameterServerServer).Scan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ParameterServer_Scan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParameterServerServer).Scan(ctx, req.(*ScanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ParameterServer_ServiceDesc is the grpc.ServiceDesc for ParameterServer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -202,6 +240,10 @@ var ParameterServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ShardStatus",
 			Handler:    _ParameterServer_ShardStatus_Handler,
+		},
+		{
+			MethodName: "Scan",
+			Handler:    _ParameterServer_Scan_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -179,9 +179,11 @@ func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
 		var changed <-chan struct{}
 		var now seen
 		var version uint64
+		var phase uint32
 		open := g.Inspect(func(state *fsm.State) {
 			changed = state.Changed()
 			version, now.configured = state.Version()
+			phase = state.Phase()
 		})
 		if !open {
 			return
@@ -201,6 +203,9 @@ func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
 		}
 		var retry <-chan time.Time
 		if now.leader && !now.configured && !h.configure(ctx, g, schema) {
+			retry = time.After(configurePause)
+		}
+		if now.leader && now.configured && phase < h.ordered().GetSchema().GetPhase() && !h.reshape(ctx, g) {
 			retry = time.After(configurePause)
 		}
 		select {
@@ -225,4 +230,17 @@ func (h *hosted) configure(ctx context.Context, g *replica.Group, schema []byte)
 		h.server.cfg.Logger.Warn("shard not configured yet", "group", h.name, "error", err)
 	}
 	return err == nil
+}
+
+// reshape proposes the ordered schema, which is that of the next phase.
+func (h *hosted) reshape(ctx context.Context, g *replica.Group) bool {
+	schema, err := schemaOf(h.ordered().GetSchema())
+	if err == nil {
+		var encoded []byte
+		if encoded, err = fsm.MarshalSchema(schema); err == nil {
+			return h.configure(ctx, g, encoded)
+		}
+	}
+	h.server.cfg.Logger.Error("schema of the next phase cannot be used", "group", h.name, "error", err)
+	return false
 }

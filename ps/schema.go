@@ -8,6 +8,7 @@ import (
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps/fsm"
 	"github.com/fathom-train/fathom/ps/table"
@@ -18,9 +19,14 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 	s := fsm.Schema{
 		Job: p.GetJob(), Run: p.GetRun(), Seed: p.GetSeed(),
 		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()),
+		Phase: p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
 	}
 	for _, t := range p.GetTables() {
-		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName()}
+		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName(), Closed: t.GetClosed()}
+		if c := t.GetCarry(); c != nil {
+			s.Carry = append(s.Carry, fsm.Carry{Table: uint16(t.GetId()), Column: c.GetColumn(),
+				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Weights: c.GetWeights()})
+		}
 		if t.GetId() > math.MaxUint16 {
 			return s, fmt.Errorf("table %s: id %d is above %d", t.GetName(), t.GetId(), math.MaxUint16)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps/wire"
 	"github.com/fathom-train/fathom/shard"
 )
@@ -81,6 +82,7 @@ type transport interface {
 	pull(ctx context.Context, i int, body []byte) (reply []byte, err error)
 	push(ctx context.Context, i int, body []byte) error
 	version(ctx context.Context, i int) (uint64, error)
+	scan(ctx context.Context, i int, req *proto.ScanRequest) (*proto.ScanReply, error)
 }
 
 // Client pulls from and pushes to all shards of one run of a job.

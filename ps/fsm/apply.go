@@ -60,9 +60,15 @@ func (s *State) configure(index uint64, cmd []byte) Result {
 		if bytes.Equal(b, s.model.schemaBytes) {
 			return s.answer(index, Result{Status: Duplicate, Complete: true})
 		}
+		if schema.Run == s.model.schema.Run && schema.Phase == s.model.schema.Phase+1 {
+			return s.reshape(index, schema, b)
+		}
 		err := fmt.Errorf("%w: schema of job %q run %#x, the shard has job %q run %#x: %s", ErrMismatch,
 			schema.Job, schema.Run, s.model.schema.Job, s.model.schema.Run, schemaDiff(b, s.model.schemaBytes))
 		return s.answer(index, Result{Status: Mismatch, Err: err})
+	}
+	if schema.Phase > 0 {
+		return s.answer(index, Result{Status: Mismatch, Err: fmt.Errorf("%w: the schema is of phase %d, the shard is empty", ErrMismatch, schema.Phase)})
 	}
 	m, err := newModel(schema, b)
 	if err != nil {

@@ -191,7 +191,7 @@ func (r *reference) step(step uint64) {
 			}
 		}
 		for k, g := range sum {
-			r.row(i, k, g, step)
+			r.row(i, k, g, optim.Step{T: step, Rate: factorAt(step), Count: 1})
 		}
 	}
 	for i, d := range r.schema.Dense {
@@ -219,7 +219,7 @@ func add(sum, g []float32) []float32 {
 	return sum
 }
 
-func (r *reference) row(i int, k shard.Key, g []float32, step uint64) {
+func (r *reference) row(i int, k shard.Key, g []float32, step optim.Step) {
 	row, ok := r.rows[i][k]
 	if !ok {
 		row = make([]float32, r.init[i].RowFloats())
@@ -230,7 +230,7 @@ func (r *reference) row(i int, k shard.Key, g []float32, step uint64) {
 	for _, c := range r.schema.Tables[i].Columns {
 		o := optimizer(c.Optimizer)
 		n := o.Slots() * c.Width
-		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], optim.Step{T: step, Rate: factorAt(step), Count: 1})
+		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], step)
 		at, slots = at+c.Width, slots+n
 	}
 }

@@ -35,6 +35,16 @@ type Schema struct {
 	PreImages int            `json:"pre_images"`
 	Tables    []table.Schema `json:"tables"`
 	Dense     []DenseTensor  `json:"dense"`
+	// Phase counts the times the tables were formed anew, see reshape.
+	Phase uint32 `json:"phase,omitempty"`
+	// Base is the version that forming them made; the steps behind it are counted
+	// from 1 again for the optimizers.
+	Base uint64 `json:"base,omitempty"`
+	// Carry says what the tables take over from those of the phase before.
+	Carry []Carry `json:"carry,omitempty"`
+	// CarryDense lets the dense tensors keep the weights of those of the same name
+	// and size.
+	CarryDense bool `json:"carry_dense,omitempty"`
 }
 
 const (
@@ -75,6 +85,7 @@ func (s Schema) Validate() error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, s.checkPhase(tables)...)
 	total := 0
 	tensors := map[uint16]bool{}
 	for _, d := range s.Dense {
@@ -103,6 +114,10 @@ func (s Schema) canonical() Schema {
 	s.Tables, s.Dense = slices.Clone(s.Tables), slices.Clone(s.Dense)
 	slices.SortFunc(s.Tables, func(a, b table.Schema) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(s.Dense, func(a, b DenseTensor) int { return cmp.Compare(a.ID, b.ID) })
+	if s.Carry != nil {
+		s.Carry = slices.Clone(s.Carry)
+		slices.SortFunc(s.Carry, func(a, b Carry) int { return cmp.Compare(a.Table, b.Table) })
+	}
 	return s
 }
 

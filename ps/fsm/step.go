@@ -53,14 +53,14 @@ const (
 
 // step applies the complete open step and makes it the current version.
 func (m *model) step() {
-	step := optim.Step{T: m.version + 1, Rate: m.pending.factor}
+	step := optim.Step{T: m.version + 1 - m.schema.Base, Rate: m.pending.factor}
 	img := m.nextImage()
 	for i := range m.tables {
 		m.stepTable(i, step, img)
 	}
 	m.stepDense(step, img)
 	m.merge.forget()
-	m.version = step.T
+	m.version++
 }
 
 // stepTable merges the lanes of one table: keys ascending, the gradients of a

@@ -91,6 +91,8 @@ func (t *Table) Gather(dst []float32, keys []shard.Key) {
 			}
 			out := dst[i*t.width : (i+1)*t.width : (i+1)*t.width]
 			switch {
+			case row == none && t.schema.Closed:
+				clear(out)
 			case row == none:
 				t.Init(out, k)
 			case len(out) == 16:

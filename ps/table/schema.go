@@ -23,6 +23,9 @@ type Schema struct {
 	ID      uint16   `json:"id"`
 	Name    string   `json:"name"`
 	Columns []Column `json:"columns"`
+	// Closed says that the table has the rows it was given (Insert, Load) and gets
+	// no others: an absent row reads as zero, and updates of it are dropped.
+	Closed bool `json:"closed,omitempty"`
 }
 
 const (

@@ -153,6 +153,10 @@ func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []
 		row = t.index.find(k, h)
 	}
 	var mem unsafe.Pointer
+	if row == none && t.schema.Closed {
+		clear(before)
+		return
+	}
 	if row != none {
 		mem = t.writable(row)
 		t.hash = subHash(t.hash, t.term(k, mem))
@@ -170,6 +174,28 @@ func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []
 		c.optimizer.Update(w, f[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
 	}
 	t.hash = AddHash(t.hash, t.term(k, mem))
+}
+
+// Insert creates the row of a key that has none, closed or not: with its initial
+// weights, which set may then change. Its slots are zero.
+func (t *Table) Insert(k shard.Key, set func(weights []float32)) {
+	mem := t.create(k, spread(k))
+	w := t.floats(mem)[:t.width]
+	t.Init(w, k)
+	if set != nil {
+		set(w)
+	}
+	t.hash = AddHash(t.hash, t.term(k, mem))
+}
+
+// Scan calls f for the rows from number lo to before hi, in the order of their
+// creation. A row is the weights only, and must not be kept or changed.
+func (t *Table) Scan(lo, hi int, f func(k shard.Key, weights []float32)) {
+	for n := lo; n < min(hi, t.rows); n++ {
+		page := n >> t.rowBits
+		k := t.keysOf(t.base[page])[n&(1<<t.rowBits-1)]
+		f(k, t.floats(t.at(uint32(n)))[:t.width:t.width])
+	}
 }
 
 // create appends a row of zeros for a key that has none.
