@@ -66,9 +66,10 @@ func multiplySmall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int) 
 			strip, ldb = s.b[:], tileN
 		}
 		_ = strip[(k-1)*ldb+tileN-1]
-		for i := 0; i < m; i += tileM {
-			i = min(i, m-tileM)
-			tileDirectVector(k, &a.data[i*a.row], a.row, a.col, &strip[0], ldb, &c[i*ldc+j], ldc, false)
+		tilesDirectVector(m/tileM, k, &a.data[0], a.row, a.col, &strip[0], ldb, &c[j], ldc, false)
+		if m%tileM > 0 {
+			i := m - tileM
+			tilesDirectVector(1, k, &a.data[i*a.row], a.row, a.col, &strip[0], ldb, &c[i*ldc+j], ldc, false)
 		}
 	}
 }
@@ -77,36 +78,51 @@ func multiplySmall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int) 
 // element of it is used for so few.
 const tallN = 8 * tileN
 
-// tall tells whether multiplyTall takes the product.
+// tallA is how many elements of A multiplyTall takes at a time: they stay in the
+// nearest cache for all strips of B.
+const tallA = 4 << 10
+
+// tall tells whether multiplyTall takes the product. As the last strip is moved
+// back, and what it shares would be added twice, the columns must fill the
+// strips of a product that accumulates.
 func tall(m, n, k int, a operand, accumulate bool) bool {
-	return kernel.SIMD() && !accumulate && a.col == 1 && m >= tileM && n >= tileN && n <= tallN && k <= kBlock
+	return kernel.SIMD() && a.col == 1 && m >= tileM && n >= tileN && n <= tallN && k <= kBlock && (n%tileN == 0 || !accumulate)
 }
 
-// multiplyTall computes C from A as it is and the strips of a small B, like
-// multiplySmall, but every row of A stays in the nearest cache for all strips.
-func multiplyTall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, e Epilogue, j0 int) {
+// multiplyTall computes C from A as it is and the strips of a small B.
+func multiplyTall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue, j0 int) {
 	strips := s.b[:]
 	for j := 0; j < n; j += tileN {
 		pack(strips[j*k:], b.from(0, min(j, n-tileN)).transposed(), tileN, k, tileN)
 	}
-	for at := 0; at < m; at += mBlock {
-		end := min(at+mBlock, m)
-		for i := at; i < end; i += tileM {
-			// The last tile may begin in rows that are finished already, but only
-			// in this block: they get the same bits before the epilogue.
-			first := i
-			if first+tileM > end {
-				first = end - tileM
-			}
-			if first < at {
-				tallRest(s, at, end, n, k, a, c, ldc)
-				break
-			}
-			for j := 0; j < n; j += tileN {
-				tileDirectVector(k, &a.data[first*a.row], a.row, 1, &strips[j*k], tileN, &c[first*ldc+min(j, n-tileN)], ldc, false)
-			}
+	step := max(1, tallA/(tileM*k)) * tileM
+	for at := 0; at < m; at += step {
+		rows := min(step, m-at)
+		as, cs := a.data[at*a.row:], c[at*ldc:]
+		whole := rows / tileM * tileM
+		for j := 0; j < n && whole > 0; j += tileN {
+			tilesDirectVector(whole/tileM, k, &as[0], a.row, 1, &strips[j*k], tileN, &cs[min(j, n-tileN)], ldc, accumulate)
 		}
-		e.apply(c[at*ldc:], end-at, n, ldc, j0)
+		if whole < rows {
+			tallRest(s, rows-whole, n, k, a.from(at+whole, 0), cs[whole*ldc:], ldc, accumulate)
+		}
+		e.apply(cs, rows, n, ldc, j0)
+	}
+}
+
+// tallRest computes the last rows of C, fewer than a tile has, by way of the
+// edge.
+func tallRest(s *scratch, rows, n, k int, a operand, c []float32, ldc int, accumulate bool) {
+	pack(s.a[:], a, rows, k, tileM)
+	for j := 0; j < n; j += tileN {
+		at := min(j, n-tileN)
+		for r := 0; accumulate && r < rows; r++ {
+			copy(s.edge[r*tileN:(r+1)*tileN], c[r*ldc+at:])
+		}
+		tileVector(k, &s.a[0], &s.b[j*k], &s.edge[0], tileN, accumulate)
+		for r := range rows {
+			copy(c[r*ldc+at:][:tileN], s.edge[r*tileN:])
+		}
 	}
 }
 
@@ -128,10 +144,8 @@ func multiplyDeep(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, a
 	for p := 0; p < k; p += deepK {
 		kb, load := min(deepK, k-p), accumulate || p > 0
 		as, bs := a.data[p*a.col:], b.data[p*b.row:]
-		for i := 0; i < whole; i += tileM {
-			for j := 0; j < n; j += tileN {
-				tileDirectVector(kb, &as[i], 1, a.col, &bs[j], b.row, &c[i*ldc+j], ldc, load)
-			}
+		for j := 0; j < n; j += tileN {
+			tilesDirectVector(whole/tileM, kb, &as[0], 1, a.col, &bs[j], b.row, &c[j], ldc, load)
 		}
 		if whole < m {
 			deepRest(s, m-whole, n, kb, as[whole:], a.col, bs, b.row, c[whole*ldc:], ldc, load)
@@ -152,21 +166,9 @@ func deepRest(s *scratch, rows, n, k int, a []float32, lda int, b []float32, ldb
 		for r := 0; load && r < rows; r++ {
 			copy(s.edge[r*tileN:(r+1)*tileN], c[r*ldc+j:])
 		}
-		tileDirectVector(k, &strip[0], 1, tileM, &b[j], ldb, &s.edge[0], tileN, load)
+		tilesDirectVector(1, k, &strip[0], 1, tileM, &b[j], ldb, &s.edge[0], tileN, load)
 		for r := range rows {
 			copy(c[r*ldc+j:][:tileN], s.edge[r*tileN:])
-		}
-	}
-}
-
-// tallRest computes a last block of fewer rows than a tile has, by way of the
-// edge.
-func tallRest(s *scratch, at, end, n, k int, a operand, c []float32, ldc int) {
-	pack(s.a[:], a.from(at, 0), end-at, k, tileM)
-	for j := 0; j < n; j += tileN {
-		tileVector(k, &s.a[0], &s.b[j*k], &s.edge[0], tileN, false)
-		for r := range end - at {
-			copy(c[(at+r)*ldc+min(j, n-tileN):][:tileN], s.edge[r*tileN:])
 		}
 	}
 }

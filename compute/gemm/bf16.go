@@ -59,7 +59,7 @@ func runBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32
 		emulateBF16(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, e)
 		return
 	}
-	parts := int(threads.Load())
+	parts := Threads()
 	if parts <= 1 || m*n*k < parallelWork {
 		multiplyBF16(m, n, k, av, bv, c, ldc, e, 0)
 		return

@@ -8,34 +8,53 @@ GLOBL directNaN<>(SB), RODATA|NOPTR, $4
 	VCMPPS    $3, y, y, Y3     \
 	VBLENDVPS Y3, Y2, y, y
 
-#define STORE(lo, hi) \
-	CANONICAL(lo)          \
-	CANONICAL(hi)          \
-	VMOVUPS lo, (DI)       \
-	VMOVUPS hi, 32(DI)     \
-	ADDQ    R13, DI
+// One column of A, one row of B.
+#define STEP \
+	VMOVUPS      (DX), Y0 \
+	VMOVUPS      32(DX), Y1 \
+	VBROADCASTSS (SI), Y2 \
+	VBROADCASTSS (SI)(R8*1), Y3 \
+	VFMADD231PS  Y0, Y2, Y4 \
+	VFMADD231PS  Y1, Y2, Y5 \
+	VFMADD231PS  Y0, Y3, Y6 \
+	VFMADD231PS  Y1, Y3, Y7 \
+	VBROADCASTSS (SI)(R8*2), Y2 \
+	VBROADCASTSS (SI)(R9*1), Y3 \
+	VFMADD231PS  Y0, Y2, Y8 \
+	VFMADD231PS  Y1, Y2, Y9 \
+	VFMADD231PS  Y0, Y3, Y10 \
+	VFMADD231PS  Y1, Y3, Y11 \
+	VBROADCASTSS (SI)(R8*4), Y2 \
+	VBROADCASTSS (SI)(R10*1), Y3 \
+	VFMADD231PS  Y0, Y2, Y12 \
+	VFMADD231PS  Y1, Y2, Y13 \
+	VFMADD231PS  Y0, Y3, Y14 \
+	VFMADD231PS  Y1, Y3, Y15 \
+	ADDQ R11, SI \
+	ADDQ R12, DX
 
-// func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool)
-TEXT ·tileDirectVector(SB), NOSPLIT, $0-65
-	MOVQ k+0(FP), CX
-	MOVQ a+8(FP), SI
-	MOVQ row+16(FP), R8
-	MOVQ col+24(FP), R11
-	MOVQ b+32(FP), DX
-	MOVQ ldb+40(FP), R12
-	MOVQ c+48(FP), DI
-	MOVQ ldc+56(FP), R13
+// func tilesDirectVector(tiles, k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool)
+TEXT ·tilesDirectVector(SB), NOSPLIT, $0-73
+	MOVQ a+16(FP), SI
+	MOVQ row+24(FP), R8
+	MOVQ col+32(FP), R11
+	MOVQ ldb+48(FP), R12
+	MOVQ c+56(FP), DI
+	MOVQ ldc+64(FP), R13
 	SHLQ $2, R8
 	SHLQ $2, R11
 	SHLQ $2, R12
 	SHLQ $2, R13
 	LEAQ (R8)(R8*2), R9   // three rows of A
 	LEAQ (R8)(R8*4), R10  // five
-	MOVBLZX load+64(FP), AX
-	TESTL   AX, AX
-	JZ      zero
-	LEAQ    (R13)(R13*2), AX
-	LEAQ    (R13)(R13*4), BX
+	LEAQ (R13)(R13*2), AX // three rows of C
+	LEAQ (R13)(R13*4), BX // five
+next:
+	MOVQ    SI, R15
+	MOVQ    b+40(FP), DX
+	MOVQ    k+8(FP), CX
+	CMPB    load+72(FP), $0
+	JEQ     zero
 	VMOVUPS (DI), Y4
 	VMOVUPS 32(DI), Y5
 	VMOVUPS (DI)(R13*1), Y6
@@ -48,7 +67,7 @@ TEXT ·tileDirectVector(SB), NOSPLIT, $0-65
 	VMOVUPS 32(DI)(R13*4), Y13
 	VMOVUPS (DI)(BX*1), Y14
 	VMOVUPS 32(DI)(BX*1), Y15
-	JMP     direct
+	JMP     start
 zero:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
@@ -62,37 +81,72 @@ zero:
 	VXORPS Y13, Y13, Y13
 	VXORPS Y14, Y14, Y14
 	VXORPS Y15, Y15, Y15
-direct:
-	VMOVUPS      (DX), Y0
-	VMOVUPS      32(DX), Y1
-	VBROADCASTSS (SI), Y2
-	VBROADCASTSS (SI)(R8*1), Y3
-	VFMADD231PS  Y0, Y2, Y4
-	VFMADD231PS  Y1, Y2, Y5
-	VFMADD231PS  Y0, Y3, Y6
-	VFMADD231PS  Y1, Y3, Y7
-	VBROADCASTSS (SI)(R8*2), Y2
-	VBROADCASTSS (SI)(R9*1), Y3
-	VFMADD231PS  Y0, Y2, Y8
-	VFMADD231PS  Y1, Y2, Y9
-	VFMADD231PS  Y0, Y3, Y10
-	VFMADD231PS  Y1, Y3, Y11
-	VBROADCASTSS (SI)(R8*4), Y2
-	VBROADCASTSS (SI)(R10*1), Y3
-	VFMADD231PS  Y0, Y2, Y12
-	VFMADD231PS  Y1, Y2, Y13
-	VFMADD231PS  Y0, Y3, Y14
-	VFMADD231PS  Y1, Y3, Y15
-	ADDQ R11, SI
-	ADDQ R12, DX
+start:
+	SUBQ $4, CX
+	JL   rest
+four:
+	STEP
+	STEP
+	STEP
+	STEP
+	SUBQ $4, CX
+	JGE  four
+rest:
+	ADDQ $4, CX
+	JZ   done
+one:
+	STEP
 	DECQ CX
-	JNZ  direct
-	VBROADCASTSS directNaN<>(SB), Y2
-	STORE(Y4, Y5)
-	STORE(Y6, Y7)
-	STORE(Y8, Y9)
-	STORE(Y10, Y11)
-	STORE(Y12, Y13)
-	STORE(Y14, Y15)
+	JNZ  one
+done:
+	// Is there a NaN at all? Two registers are compared at a time.
+	VCMPPS    $3, Y4, Y5, Y0
+	VCMPPS    $3, Y6, Y7, Y1
+	VCMPPS    $3, Y8, Y9, Y2
+	VCMPPS    $3, Y10, Y11, Y3
+	VORPS     Y0, Y1, Y0
+	VORPS     Y2, Y3, Y2
+	VCMPPS    $3, Y12, Y13, Y1
+	VCMPPS    $3, Y14, Y15, Y3
+	VORPS     Y1, Y3, Y1
+	VORPS     Y0, Y2, Y0
+	VORPS     Y0, Y1, Y0
+	VMOVMSKPS Y0, CX
+	TESTL     CX, CX
+	JNZ       canonical
+store:
+	VMOVUPS Y4, (DI)
+	VMOVUPS Y5, 32(DI)
+	VMOVUPS Y6, (DI)(R13*1)
+	VMOVUPS Y7, 32(DI)(R13*1)
+	VMOVUPS Y8, (DI)(R13*2)
+	VMOVUPS Y9, 32(DI)(R13*2)
+	VMOVUPS Y10, (DI)(AX*1)
+	VMOVUPS Y11, 32(DI)(AX*1)
+	VMOVUPS Y12, (DI)(R13*4)
+	VMOVUPS Y13, 32(DI)(R13*4)
+	VMOVUPS Y14, (DI)(BX*1)
+	VMOVUPS Y15, 32(DI)(BX*1)
+	ADDQ    BX, DI
+	ADDQ    R13, DI
+	LEAQ    (R15)(R10*1), SI
+	ADDQ    R8, SI
+	DECQ    tiles+0(FP)
+	JNZ     next
 	VZEROUPPER
 	RET
+canonical:
+	VBROADCASTSS directNaN<>(SB), Y2
+	CANONICAL(Y4)
+	CANONICAL(Y5)
+	CANONICAL(Y6)
+	CANONICAL(Y7)
+	CANONICAL(Y8)
+	CANONICAL(Y9)
+	CANONICAL(Y10)
+	CANONICAL(Y11)
+	CANONICAL(Y12)
+	CANONICAL(Y13)
+	CANONICAL(Y14)
+	CANONICAL(Y15)
+	JMP store

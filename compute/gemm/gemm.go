@@ -41,6 +41,9 @@ var threads atomic.Int32
 // SetThreads sets how many goroutines one call may use; the default is 1.
 func SetThreads(n int) { threads.Store(int32(max(1, n))) }
 
+// Threads returns how many goroutines one call may use.
+func Threads() int { return max(1, int(threads.Load())) }
+
 // parallelWork is the number of multiply-adds below which a call stays on one
 // goroutine: waking another costs more.
 const parallelWork = 1 << 20
@@ -131,7 +134,7 @@ func run(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ld
 		e.apply(c, m, n, ldc, 0)
 		return
 	}
-	parts := int(threads.Load())
+	parts := Threads()
 	if parts <= 1 || m*n*k < parallelWork {
 		multiply(m, n, k, av, bv, c, ldc, accumulate, e, 0)
 		return
@@ -191,7 +194,7 @@ func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, 
 		return
 	}
 	if tall(m, n, k, a, accumulate) {
-		multiplyTall(s, m, n, k, a, b, c, ldc, e, j0)
+		multiplyTall(s, m, n, k, a, b, c, ldc, accumulate, e, j0)
 		return
 	}
 	if deep(m, n, k, a, b) {

@@ -10,8 +10,9 @@ func tileVector(k int, a, b, c *float32, ldc int, load bool)
 //go:noescape
 func rowVector(k int, x, b *float32, stride int, c *float32, load bool)
 
-// tileDirectVector computes a full tile of C, or adds to it, from operands that are not packed:
-// element (i, p) of A at a[i*row+p*col], row p of B at b[p*ldb:].
+// tilesDirectVector computes full tiles of C, one below the other, or adds to
+// them, from operands that are not packed: element (i, p) of A at a[i*row+p*col],
+// row p of B at b[p*ldb:].
 //
 //go:noescape
-func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool)
+func tilesDirectVector(tiles, k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool)

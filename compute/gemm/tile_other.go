@@ -16,6 +16,6 @@ func packStripsVector(dst *float32, step int, src *float32, stride, strips, colu
 	panic(noVector)
 }
 
-func tileDirectVector(k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool) {
+func tilesDirectVector(tiles, k int, a *float32, row, col int, b *float32, ldb int, c *float32, ldc int, load bool) {
 	panic(noVector)
 }

@@ -26,16 +26,20 @@ type SelfAttention struct {
 	// Rate is the dropout of the attention weights.
 	Rate float32
 
-	n          int
-	train      bool
-	x          []float32 // [n*Fields, In], the caller's
-	q, k, v    []float32 // [n*Fields, Out]
-	weight     []float32 // [n, Heads, Fields, Fields], the softmax
-	masked     []float32 // the same after dropout
-	dropped    []float32 // masked, or weight where nothing drops
-	y          []float32 // [n*Fields, Out]
-	norm       LayerNorm
-	dropout    Dropout
+	n       int
+	train   bool
+	x       []float32 // [n*Fields, In], the caller's
+	q, k, v []float32 // [n*Fields, Out]
+	weight  []float32 // [n, Heads, Fields, Fields], the softmax
+	y       []float32 // [n*Fields, Out]
+	norm    LayerNorm
+	dropout Dropout
+	scratch []attentionScratch // of every goroutine
+}
+
+// attentionScratch is what lives for one piece of the samples.
+type attentionScratch struct {
+	masked     []float32 // the weights after dropout
 	dq, dk, dv []float32
 	dWeight    []float32
 }
@@ -78,37 +82,55 @@ func (a *SelfAttention) Forward(p [][]float32, x []float32, n int, train bool, s
 	a.n, a.x, a.train = n, x, train
 	a.q, a.k, a.v = grow(a.q, rows*a.Out), grow(a.k, rows*a.Out), grow(a.v, rows*a.Out)
 	a.weight, a.y = grow(a.weight, rows*a.Heads*a.Fields), grow(a.y, rows*a.Out)
-	if n == 0 {
-		return a.y
-	}
-	for i, y := range [...][]float32{a.q, a.k, a.v} {
-		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[i], a.In, y, a.Out, false)
-	}
-	a.scores(a.weight, a.q, a.k)
-	if a.Scale {
-		kernel.Scale(a.scale(), a.weight)
-	}
-	softmaxRows(a.weight, a.Fields)
-	a.dropped = a.weight
-	if a.drops() {
-		a.dropout.Rate = a.Rate
-		a.masked = grow(a.masked, len(a.weight))
-		a.dropped = a.masked
-		a.dropout.Forward(a.dropped, a.weight, random.Stream(stream, random.Dropout, 0, 0, 0))
-	}
-	a.mix(a.y, a.dropped, a.v, false)
-	switch {
-	case a.projects():
-		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[3], a.In, a.y, a.Out, true)
-	case a.Residual:
-		kernel.Add(a.y, x)
-	}
+	a.dropout = Dropout{Rate: a.Rate, stream: random.Stream(stream, random.Dropout, 0, 0, 0)}
 	if a.Norm {
 		a.norm.Width = a.Out
-		a.norm.Forward(a.y, a.y, p[a.atNorm()], p[a.atNorm()+1], rows)
+		a.norm.reset(rows)
 	}
-	kernel.ReLU(a.y, a.y)
+	a.inPieces(p, nil, nil, nil)
 	return a.y
+}
+
+// forward computes samples lo to hi.
+func (a *SelfAttention) forward(p [][]float32, lo, hi int, s *attentionScratch) {
+	n, rows := hi-lo, (hi-lo)*a.Fields
+	x, y := a.rows(a.x, a.In, lo, hi), a.rows(a.y, a.Out, lo, hi)
+	q, k, v := a.rows(a.q, a.Out, lo, hi), a.rows(a.k, a.Out, lo, hi), a.rows(a.v, a.Out, lo, hi)
+	weight := a.rows(a.weight, a.Heads*a.Fields, lo, hi)
+	for i, to := range [...][]float32{q, k, v} {
+		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[i], a.In, to, a.Out, false)
+	}
+	a.scores(n, weight, q, k)
+	if a.Scale {
+		kernel.Scale(a.scale(), weight)
+	}
+	softmaxRows(weight, a.Fields)
+	a.mix(n, y, a.drop(s, weight, lo), v, false)
+	switch {
+	case a.projects():
+		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[3], a.In, y, a.Out, true)
+	case a.Residual:
+		kernel.Add(y, x)
+	}
+	if a.Norm {
+		a.norm.forward(lo*a.Fields, y, y, p[a.atNorm()], p[a.atNorm()+1])
+	}
+	kernel.ReLU(y, y)
+}
+
+// rows is the part of x [n*Fields, width] that belongs to samples lo to hi.
+func (a *SelfAttention) rows(x []float32, width, lo, hi int) []float32 {
+	return x[lo*a.Fields*width : hi*a.Fields*width]
+}
+
+// drop returns the weights of the samples from lo on after dropout.
+func (a *SelfAttention) drop(s *attentionScratch, weight []float32, lo int) []float32 {
+	if !a.drops() {
+		return weight
+	}
+	s.masked = grow(s.masked, len(weight))
+	a.dropout.apply(s.masked, weight, lo*a.Fields*a.Heads*a.Fields)
+	return s.masked
 }
 
 func (a *SelfAttention) drops() bool { return a.train && a.Rate > 0 }
@@ -130,14 +152,14 @@ func (a *SelfAttention) squares(x []float32, transposed bool) gemm.Operand {
 
 // scores computes for every sample and head the [Fields, Fields] products of
 // the rows of x with those of y.
-func (a *SelfAttention) scores(dst, x, y []float32) {
-	gemm.Batched(a.n, a.Heads, a.Fields, a.Fields, a.Out/a.Heads, a.heads(x, false), a.heads(y, true), a.squares(dst, false))
+func (a *SelfAttention) scores(n int, dst, x, y []float32) {
+	gemm.Batched(n, a.Heads, a.Fields, a.Fields, a.Out/a.Heads, a.heads(x, false), a.heads(y, true), a.squares(dst, false))
 }
 
 // mix computes for every sample and head the rows of x weighted by the
 // [Fields, Fields] weights, or by their transpose.
-func (a *SelfAttention) mix(dst, weights, x []float32, transposed bool) {
-	gemm.Batched(a.n, a.Heads, a.Fields, a.Out/a.Heads, a.Fields, a.squares(weights, transposed), a.heads(x, false), a.heads(dst, false))
+func (a *SelfAttention) mix(n int, dst, weights, x []float32, transposed bool) {
+	gemm.Batched(n, a.Heads, a.Fields, a.Out/a.Heads, a.Fields, a.squares(weights, transposed), a.heads(x, false), a.heads(dst, false))
 }
 
 // Backward overwrites dp and dx [n*Fields, In], given dy [n*Fields, Out], which
@@ -146,28 +168,44 @@ func (a *SelfAttention) Backward(p, dp [][]float32, dx, dy []float32) {
 	rows := a.n * a.Fields
 	check("gradient of the attention layer", len(dy), rows*a.Out)
 	check("input gradient of the attention layer", len(dx), rows*a.In)
-	if a.n == 0 {
-		for _, d := range dp[:a.tensors()] {
-			clear(d)
-		}
-		return
+	for _, d := range dp[:a.tensors()] {
+		clear(d)
 	}
 	kernel.ReLUGrad(dy, dy, a.y)
 	if a.Norm {
+		// Gamma and beta are sums over all samples, in order: several goroutines
+		// would only wait for each other.
 		at := a.atNorm()
 		a.norm.Backward(dy, dp[at], dp[at+1], dy, p[at])
 	}
+	a.inPieces(p, dp, dx, dy)
+}
+
+// backward computes the gradients of samples lo to hi. Those of the tensors go
+// on where the piece before ended: ended says that it has.
+func (a *SelfAttention) backward(p, dp [][]float32, dx, dy []float32, lo, hi int, s *attentionScratch, ended <-chan struct{}) {
+	dx, dy = a.rows(dx, a.In, lo, hi), a.rows(dy, a.Out, lo, hi)
+	rows, x := (hi-lo)*a.Fields, a.rows(a.x, a.In, lo, hi)
 	switch {
 	case a.projects():
-		a.project(dp[3], dx, dy, p[3], false)
+		gemm.Gemm(false, false, rows, a.In, a.Out, dy, a.Out, p[3], a.In, dx, a.In, false)
 	case a.Residual:
 		copy(dx, dy)
 	default:
 		clear(dx)
 	}
-	a.backwardWeights(dy)
-	for i, d := range [...][]float32{a.dq, a.dk, a.dv} {
-		a.project(dp[i], dx, d, p[i], true)
+	a.backwardWeights(dy, lo, hi, s)
+	gradients := [...][]float32{s.dq, s.dk, s.dv, dy}
+	for i, d := range gradients[:3] {
+		gemm.Gemm(false, false, rows, a.In, a.Out, d, a.Out, p[i], a.In, dx, a.In, true)
+	}
+	if ended != nil {
+		<-ended
+	}
+	for i, d := range gradients {
+		if i < 3 || a.projects() {
+			gemm.Gemm(true, false, a.Out, a.In, rows, d, a.Out, x, a.In, dp[i], a.In, true)
+		}
 	}
 }
 
@@ -179,28 +217,23 @@ func (a *SelfAttention) tensors() int {
 	return a.atNorm()
 }
 
-// project overwrites dw [Out, In] and overwrites dx, or adds to it, given the
-// gradient dy [n*Fields, Out] of the projection x w^T.
-func (a *SelfAttention) project(dw, dx, dy, w []float32, add bool) {
-	rows := a.n * a.Fields
-	gemm.Gemm(true, false, a.Out, a.In, rows, dy, a.Out, a.x, a.In, dw, a.In, false)
-	gemm.Gemm(false, false, rows, a.In, a.Out, dy, a.Out, w, a.In, dx, a.In, add)
-}
-
-// backwardWeights computes dq, dk and dv from the gradient of the mixture.
-func (a *SelfAttention) backwardWeights(dy []float32) {
-	size := len(a.q)
-	a.dq, a.dk, a.dv = grow(a.dq, size), grow(a.dk, size), grow(a.dv, size)
-	a.mix(a.dv, a.dropped, dy, true)
-	a.dWeight = grow(a.dWeight, len(a.weight))
-	a.scores(a.dWeight, dy, a.v)
+// backwardWeights computes dq, dk and dv of samples lo to hi from the gradient
+// of their mixture.
+func (a *SelfAttention) backwardWeights(dy []float32, lo, hi int, s *attentionScratch) {
+	n, size := hi-lo, len(dy)
+	s.dq, s.dk, s.dv = grow(s.dq, size), grow(s.dk, size), grow(s.dv, size)
+	q, k, v := a.rows(a.q, a.Out, lo, hi), a.rows(a.k, a.Out, lo, hi), a.rows(a.v, a.Out, lo, hi)
+	weight := a.rows(a.weight, a.Heads*a.Fields, lo, hi)
+	a.mix(n, s.dv, a.drop(s, weight, lo), dy, true)
+	s.dWeight = grow(s.dWeight, len(weight))
+	a.scores(n, s.dWeight, dy, v)
 	if a.drops() {
-		a.dropout.Backward(a.dWeight, a.dWeight)
+		a.dropout.apply(s.dWeight, s.dWeight, lo*a.Fields*a.Heads*a.Fields)
 	}
-	softmaxRowsGrad(a.dWeight, a.weight, a.Fields)
+	softmaxRowsGrad(s.dWeight, weight, a.Fields)
 	if a.Scale {
-		kernel.Scale(a.scale(), a.dWeight)
+		kernel.Scale(a.scale(), s.dWeight)
 	}
-	a.mix(a.dq, a.dWeight, a.k, false)
-	a.mix(a.dk, a.dWeight, a.q, true)
+	a.mix(n, s.dq, s.dWeight, k, false)
+	a.mix(n, s.dk, s.dWeight, q, true)
 }

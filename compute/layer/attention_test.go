@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/fathom-train/fathom/compute/gemm"
 	"github.com/fathom-train/fathom/compute/random"
 )
 
@@ -132,4 +133,43 @@ func TestSoftmaxBearsLargeScores(t *testing.T) {
 	x := []float32{1e30, -1e30, 1e30, 3, 3, 3}
 	softmaxRows(x, 3)
 	equalBits(t, "softmax", x, []float32{0.5, 0, 0.5, 1.0 / 3, 1.0 / 3, 1.0 / 3})
+}
+
+// One goroutine and several must give the same bits, whatever pieces the
+// samples are cut into.
+func TestSelfAttentionIsTheSameOnAnyNumberOfGoroutines(t *testing.T) {
+	defer gemm.SetThreads(1)
+	for _, a := range []SelfAttention{
+		{Fields: 7, In: 64, Out: 64, Heads: 2, Residual: true, Rate: 0.2},
+		{Fields: 39, In: 16, Out: 64, Heads: 2, Residual: true, Scale: true, Norm: true},
+	} {
+		n := 3*a.pieceSize() + 1
+		var p [][]float32
+		for i, param := range a.Params("a") {
+			p = append(p, values(uint64(i), param.Size()))
+		}
+		x, dy := values(100, n*a.Fields*a.In), values(101, n*a.Fields*a.Out)
+		run := func(threads, n int) (y, dx []float32, dp [][]float32) {
+			gemm.SetThreads(threads)
+			b := SelfAttention{Fields: a.Fields, In: a.In, Out: a.Out, Heads: a.Heads, Residual: a.Residual, Scale: a.Scale, Norm: a.Norm, Rate: a.Rate}
+			for _, w := range p {
+				dp = append(dp, make([]float32, len(w)))
+			}
+			y = slices.Clone(b.Forward(p, x[:n*a.Fields*a.In], n, true, attentionStream))
+			dx = make([]float32, n*a.Fields*a.In)
+			b.Backward(p, dp, dx, slices.Clone(dy[:n*a.Fields*a.Out]))
+			return y, dx, dp
+		}
+		y, dx, dp := run(1, n)
+		y3, dx3, dp3 := run(3, n)
+		equalBits(t, "y", y3, y)
+		equalBits(t, "dx", dx3, dx)
+		for i := range dp {
+			equalBits(t, fmt.Sprint("gradient ", i), dp3[i], dp[i])
+		}
+		// A sample alone is what it is among others.
+		y1, dx1, _ := run(1, 1)
+		equalBits(t, "y of one sample", y[:len(y1)], y1)
+		equalBits(t, "dx of one sample", dx[:len(dx1)], dx1)
+	}
 }

@@ -7,7 +7,6 @@ import "github.com/fathom-train/fathom/compute/kernel"
 type LayerNorm struct {
 	Width int
 
-	n       int
 	xhat    []float32 // [n, Width], the normalised input
 	inverse []float32 // [n], 1/sqrt(variance+epsilon)
 }
@@ -17,15 +16,26 @@ func (l *LayerNorm) Forward(y, x, gamma, beta []float32, n int) {
 	check("output of the normalisation", len(y), n*l.Width)
 	check("input of the normalisation", len(x), n*l.Width)
 	check("gamma", len(gamma), l.Width)
-	l.n, l.xhat, l.inverse = n, grow(l.xhat, n*l.Width), grow(l.inverse, n)
-	kernel.LayerNormRows(y, l.xhat, l.inverse, x, gamma, beta, epsilon)
+	l.reset(n)
+	l.forward(0, y, x, gamma, beta)
+}
+
+// reset makes room for a batch of n rows.
+func (l *LayerNorm) reset(n int) {
+	l.xhat, l.inverse = grow(l.xhat, n*l.Width), grow(l.inverse, n)
+}
+
+// forward computes some rows of a batch; the first one has the given number.
+func (l *LayerNorm) forward(first int, y, x, gamma, beta []float32) {
+	xhat, inverse := l.xhat[first*l.Width:][:len(x)], l.inverse[first:][:len(x)/l.Width]
+	kernel.LayerNormRows(y, xhat, inverse, x, gamma, beta, epsilon)
 }
 
 // Backward overwrites dx [n, Width], dgamma and dbeta [Width], given dy
 // [n, Width]; dx and dy may be the same.
 func (l *LayerNorm) Backward(dx, dgamma, dbeta, dy, gamma []float32) {
-	check("gradient of the normalisation", len(dy), l.n*l.Width)
-	check("input gradient of the normalisation", len(dx), l.n*l.Width)
+	check("gradient of the normalisation", len(dy), len(l.xhat))
+	check("input gradient of the normalisation", len(dx), len(l.xhat))
 	check("gamma", len(gamma), l.Width)
 	clear(dgamma)
 	clear(dbeta)
