@@ -10,17 +10,18 @@ import (
 )
 
 // moments is Adam (Kingma and Ba, 2015, Alg. 1, with weight decay as an L2 term
-// of the gradient) and LAMB (You et al., 2020, Alg. 2, with the bias correction
-// and epsilon of TensorFlow Addons). Slot 0 is the first moment m, slot 1 the
+// of the gradient), AdamW (Loshchilov and Hutter, 2019) and LAMB (You et al.,
+// 2020, Alg. 2, with the bias correction and epsilon of TensorFlow Addons). Slot 0 is the first moment m, slot 1 the
 // second moment v; both follow the direction u documented at kernel.Moments:
 //
-//	adam: w -= learning_rate * u
+//	adam, adamw: w -= learning_rate * u
 //	lamb: w -= learning_rate * r * u,  r = max(|w|, trust_floor) / |u|
 //
-// r is clipped to [trust_min, trust_max]; it is 1 when either norm is 0. The
-// norms are over one layer, that is, one call.
+// r is clipped to [trust_min, trust_max]; it is 1 when either norm is 0, and
+// with Apex's convention when nothing decays. The norms are over one layer: that
+// is one call, unless the step brings a ratio along.
 type moments struct {
-	c Config
+	*rates
 	// step is the last step's factors. Nearly all calls of a process are for
 	// the same step, and a miss only costs computing them anew.
 	step atomic.Pointer[stepFactors]
@@ -36,26 +37,25 @@ type stepFactors struct {
 	floor       float32 // least weight norm
 	least, most float32 // bounds of the trust ratio; most is infinite when there is none
 	layerwise   uint32  // 1: the rate is times the trust ratio
-	t           uint64
-	scale       float32 // of the learning rate, from outside
+	at          Step    // the count is left out
 }
 
 // shortLayer is the longest layer whose direction is kept on the stack.
 const shortLayer = 64
 
 func newMoments(c Config) *moments {
-	o := &moments{c: c}
+	o := &moments{rates: &rates{c: c}}
 	o.directions.New = func() any { return new([]float32) }
 	return o
 }
 
-// Slots is 2: the moments m and v.
-func (o *moments) Slots() int { return 2 }
+// Slots is 2 per weight: the moments m and v.
+func (o *moments) Slots(n int) int { return 2 * n }
 
 // Update implements Optimizer.
 func (o *moments) Update(w, slots, g []float32, s Step) {
 	n := len(w)
-	checkLengths(n, 2, slots, g)
+	checkLengths(n, 2*n, slots, g)
 	if n == 0 {
 		return
 	}
@@ -85,7 +85,7 @@ func (o *moments) Update(w, slots, g []float32, s Step) {
 func (o *moments) apply(f *stepFactors, w, m, v, g, u []float32) {
 	f.Direction(u, w, m, v, g)
 	rate := f.rate
-	if o.c.Name == LAMB {
+	if f.layerwise != 0 {
 		rate *= o.trust(kernel.SumSquares(w), kernel.SumSquares(u))
 	}
 	kernel.Axpy(-rate, u, w)
@@ -108,42 +108,94 @@ func (o *moments) applyOne(f *stepFactors, w, m, v, g *float32) {
 
 // trust returns the trust ratio of a layer from the squares of its norms.
 func (o *moments) trust(weight2, direction2 float32) float32 {
-	weight := max(sqrt(weight2), o.c.TrustFloor)
-	direction := sqrt(direction2)
+	return o.c.trust(sqrt(weight2), sqrt(direction2))
+}
+
+// trust returns the trust ratio from the norms of weights and direction.
+func (c *Config) trust(weight, direction float32) float32 {
+	weight = max(weight, c.TrustFloor)
 	if !(weight > 0 && direction > 0) {
 		return 1
 	}
-	ratio := max(weight/direction, o.c.TrustMin)
-	if o.c.TrustMax > 0 {
-		ratio = min(ratio, o.c.TrustMax)
+	return c.bounded(weight / direction)
+}
+
+// bounded clips a trust ratio.
+func (c *Config) bounded(ratio float32) float32 {
+	ratio = max(ratio, c.TrustMin)
+	if c.TrustMax > 0 {
+		ratio = min(ratio, c.TrustMax)
 	}
 	return ratio
+}
+
+// Ratio implements Layerwise.
+func (o *moments) Ratio(weight2, direction2 float64) float32 {
+	if !o.adapts() {
+		return 1
+	}
+	return o.c.trust(float32(math.Sqrt(weight2)), float32(math.Sqrt(direction2)))
+}
+
+// adapts reports whether the rate is times a trust ratio.
+func (o *moments) adapts() bool {
+	return o.c.Name == LAMB && (o.c.Convention != Apex || o.c.WeightDecay != 0)
+}
+
+// Norms implements Layerwise.
+func (o *moments) Norms(w, slots, g []float32, s Step) (weight2, direction2 float32) {
+	n := len(w)
+	checkLengths(n, 2*n, slots, g)
+	f := o.factors(s)
+	p := o.directions.Get().(*[]float32)
+	if cap(*p) < 3*n {
+		*p = make([]float32, 3*n)
+	}
+	// The moments are those after the step, so they are made in a copy.
+	u, m, v := (*p)[:n], (*p)[n:2*n], (*p)[2*n:3*n]
+	copy(m, slots[:n])
+	copy(v, slots[n:])
+	f.Direction(u, w, m, v, g)
+	weight2, direction2 = kernel.SumSquares(w), kernel.SumSquares(u)
+	o.directions.Put(p)
+	return weight2, direction2
 }
 
 // factors returns the factors of a step.
 func (o *moments) factors(s Step) *stepFactors {
 	t := s.T
-	if f := o.step.Load(); f != nil && f.t == t && f.scale == s.Rate {
+	s.Count = 0
+	if f := o.step.Load(); f != nil && f.at == s {
 		return f
 	}
 	if t == 0 {
 		panic("compute/optim: BUG: update at step 0, steps are counted from 1")
 	}
-	f := &stepFactors{t: t, scale: s.Rate}
+	f := &stepFactors{at: s}
 	f.Beta1, f.Rest1 = o.c.Beta1, float32(1-float64(o.c.Beta1))
+	if o.c.SumGradients {
+		f.Rest1 = 1
+	}
 	f.Beta2, f.Rest2 = o.c.Beta2, float32(1-float64(o.c.Beta2))
 	f.Correct1 = float32(1 / (1 - power(float64(o.c.Beta1), t)))
 	f.Correct2 = float32(1 / (1 - power(float64(o.c.Beta2), t)))
 	f.Epsilon = o.c.Epsilon
-	f.rate, f.floor = float32(o.c.LearningRate*s.Rate), o.c.TrustFloor
+	f.rate, f.floor = o.at(s), o.c.TrustFloor
 	f.least, f.most = o.c.TrustMin, float32(math.Inf(1))
 	if o.c.TrustMax > 0 {
 		f.most = o.c.TrustMax
 	}
-	if o.c.Name == LAMB {
+	switch {
+	case s.Trust != 0:
+		f.rate *= s.Trust
+	case o.adapts():
 		f.layerwise = 1
+	}
+	switch {
+	case o.c.Name == CowClip: // decays before it clips
+	case o.c.Name == AdamW || o.c.Name == LAMB && !o.c.Coupled:
 		f.Decay = o.c.WeightDecay
-	} else {
+	default:
 		f.Coupled = o.c.WeightDecay
 	}
 	o.step.Store(f)
@@ -167,9 +219,9 @@ func power(base float64, n uint64) float64 {
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 
 // checkLengths panics unless slots and g fit a layer of n weights.
-func checkLengths(n, perWeight int, slots, g []float32) {
-	if len(g) != n || len(slots) != perWeight*n {
+func checkLengths(n, want int, slots, g []float32) {
+	if len(g) != n || len(slots) != want {
 		panic(fmt.Sprintf("compute/optim: BUG: update of %d weights with %d slots and a gradient of %d, want %d slots",
-			n, len(slots), len(g), perWeight*n))
+			n, len(slots), len(g), want))
 	}
 }

@@ -92,7 +92,7 @@ func TestMomentsFollowThePapers(t *testing.T) {
 		for _, n := range []int{1, 2, 8, 10, 16, 17, 64, 65, 1000} {
 			r := rand.New(rand.NewPCG(uint64(n), 1))
 			o, w := mustNew(t, c), normals(r, n)
-			slots := make([]float32, o.Slots()*n)
+			slots := make([]float32, o.Slots(n))
 			ref := reference{c, wide(w), make([]float64, n), make([]float64, n)}
 			for step := uint64(1); step <= 30; step++ {
 				g := normals(r, n)
@@ -174,7 +174,7 @@ func TestSGD(t *testing.T) {
 	f := func(c Config, steps int, want float32) {
 		t.Helper()
 		o := mustNew(t, c)
-		w, slots := []float32{1}, make([]float32, o.Slots())
+		w, slots := []float32{1}, make([]float32, o.Slots(1))
 		for i := range steps {
 			o.Update(w, slots, []float32{2}, At(uint64(i+1)))
 		}
@@ -195,6 +195,10 @@ func TestSGD(t *testing.T) {
 var everyOptimizer = []Config{
 	{Name: LAMB, WeightDecay: 0.01, TrustFloor: 0.1, TrustMax: 10}, {Name: Adam, WeightDecay: 0.01}, {Name: SGD},
 	{Name: SGD, Momentum: 0.9, WeightDecay: 0.01}, {Name: SGD, WeightDecay: 0.01}, {Name: EMA},
+	{Name: AdamW}, {Name: LAMB, Convention: Apex, Coupled: true, SumGradients: true, WeightDecay: 0.01},
+	{Name: LARS, WeightDecay: 0.01, TrustFloor: 0.1}, {Name: CowClip, WeightDecay: 0.01, ClipRatio: 0.1},
+	{Name: SGD, Momentum: 0.9, Nesterov: true, WeightDecay: 0.01}, {Name: AdaGrad}, {Name: RowAdaGrad, Accumulator: 0.1}, {Name: FTRL, L1: 0.01},
+	{Name: Adam, WarmupSteps: 100, Schedule: Cosine, DecaySteps: 500},
 }
 
 func TestUpdateHasTheSameBitsOnEveryPath(t *testing.T) {
@@ -209,7 +213,7 @@ func TestUpdateHasTheSameBitsOnEveryPath(t *testing.T) {
 				}
 				r := rand.New(rand.NewPCG(uint64(n), 3))
 				o, w := mustNew(t, c), normals(r, n)
-				slots := make([]float32, o.Slots()*n)
+				slots := make([]float32, o.Slots(n))
 				for step := range uint64(4) {
 					g := normals(r, n)
 					if n%4 == 3 && step > 0 {
@@ -239,7 +243,7 @@ func TestUpdateKeepsItsBits(t *testing.T) {
 	for _, c := range everyOptimizer {
 		o := mustNew(t, c)
 		w, g := make([]float32, 10), make([]float32, 10)
-		slots := make([]float32, 10*o.Slots())
+		slots := make([]float32, o.Slots(10))
 		for i := range w {
 			w[i], g[i] = float32(i)/8-0.5, float32(i*i%7)/16-0.2
 		}
@@ -255,6 +259,9 @@ func TestUpdateKeepsItsBits(t *testing.T) {
 	want := []string{
 		"lamb 9540477173f7b7bb", "adam 036bbcbce73ba022", "sgd 112b7b67d2fe4a41",
 		"sgd 8cf5147755439e6c", "sgd 3b98aa29e1118692", "ema 476f284d17f38edf",
+		"adamw a045b2af17ff6b31", "lamb 42c682804bd3955c", "lars 270fa48fd485bb1e", "cowclip 12e5b81be99c93bf",
+		"sgd 24e6e2e9d237e8f7", "adagrad cbf70fb43a15a165", "row_adagrad 853f15396ba38495", "ftrl 572b6087e6e4aa5d",
+		"adam 8ab5638290ea4087",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -263,7 +270,7 @@ func TestUpdateKeepsItsBits(t *testing.T) {
 
 // A layer of one weight has a way of its own; it must not show.
 func TestOneWeightIsALayerLikeAnyOther(t *testing.T) {
-	for _, c := range everyOptimizer[:2] {
+	for _, c := range []Config{everyOptimizer[0], everyOptimizer[1], {Name: AdamW}} {
 		o := mustNew(t, c).(*moments)
 		r := rand.New(rand.NewPCG(4, 4))
 		w, slots := normals(r, 1), make([]float32, 2)
@@ -319,7 +326,7 @@ func TestUpdateDoesNotAllocate(t *testing.T) {
 		for _, n := range []int{1, 16, 64, 5000} {
 			o := mustNew(t, c)
 			w, g := make([]float32, n), make([]float32, n)
-			slots := make([]float32, o.Slots()*n)
+			slots := make([]float32, o.Slots(n))
 			if a := testing.AllocsPerRun(20, func() { o.Update(w, slots, g, At(5)) }); a > 0 {
 				t.Errorf("%+v, %d weights: %v allocations per update, want 0", c, n, a)
 			}
@@ -361,6 +368,21 @@ func TestValidateReportsAllFaults(t *testing.T) {
 			t.Errorf("no word of %q in %v", want, err)
 		}
 	}
+	for want, c := range map[string]Config{
+		"granularity: \"all\" is not accepted": {Granularity: "all"},
+		"convention: not a setting of adam":    {Name: Adam, Convention: Apex},
+		"nesterov: needs a momentum":           {Name: SGD, Nesterov: true},
+		"decay_steps: is required by schedule": {Schedule: Cosine},
+		"decay_steps: needs a schedule":        {DecaySteps: 3},
+		"decay_rate: is a setting":             {Schedule: Linear, DecaySteps: 3, DecayRate: 0.5},
+		"least_rate: is a setting":             {Schedule: StepDown, DecaySteps: 3, LeastRate: 0.5},
+		"warmup_steps: -1":                     {WarmupSteps: -1},
+		"schedule: not a setting of ema":       {Name: EMA, Schedule: Cosine},
+	} {
+		if err := c.WithDefaults().Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want a word of %q", c, err, want)
+		}
+	}
 	var joined interface{ Unwrap() []error }
 	if !errors.As(err, &joined) || len(joined.Unwrap()) != 5 {
 		t.Errorf("faults are not joined one by one: %v", err)
@@ -385,7 +407,7 @@ func BenchmarkUpdate(b *testing.B) {
 					o := mustNew(b, Config{Name: name})
 					r := rand.New(rand.NewPCG(1, 1))
 					w, g := normals(r, n), normals(r, n)
-					slots := make([]float32, o.Slots()*n)
+					slots := make([]float32, o.Slots(n))
 					for b.Loop() {
 						o.Update(w, slots, g, At(9))
 					}
@@ -406,7 +428,7 @@ func TestRateIsAFactorOfTheLearningRate(t *testing.T) {
 		w := normals(r, 10)
 		v := append([]float32(nil), w...)
 		a, b := mustNew(t, c), mustNew(t, half)
-		slots, other := make([]float32, 10*a.Slots()), make([]float32, 10*a.Slots())
+		slots, other := make([]float32, a.Slots(10)), make([]float32, a.Slots(10))
 		for step := uint64(1); step < 20; step++ {
 			g := normals(r, 10)
 			a.Update(w, slots, g, Step{T: step, Rate: 0.5})

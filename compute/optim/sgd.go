@@ -7,20 +7,22 @@ import "github.com/fathom-train/fathom/compute/kernel"
 // PyTorch without dampening):
 //
 //	g' = g + weight_decay*w;  b = momentum*b + g';  w -= learning_rate * b
-type sgd struct{ c Config }
+//
+// or, with nesterov, w -= learning_rate * (g' + momentum*b).
+type sgd struct{ *rates }
 
-// Slots is 1 with momentum (the velocity), else 0.
-func (o *sgd) Slots() int {
+// Slots is 1 per weight with momentum (the velocity), else 0.
+func (o *sgd) Slots(n int) int {
 	if o.c.Momentum == 0 {
 		return 0
 	}
-	return 1
+	return n
 }
 
 // Update implements Optimizer.
 func (o *sgd) Update(w, slots, g []float32, s Step) {
-	rate := float32(o.c.LearningRate * s.Rate)
-	checkLengths(len(w), o.Slots(), slots, g)
+	rate := o.at(s)
+	checkLengths(len(w), o.Slots(len(w)), slots, g)
 	if o.c.Momentum == 0 {
 		if o.c.WeightDecay != 0 {
 			// w - lr*(g + wd*w), without room for the bracket.
@@ -34,6 +36,14 @@ func (o *sgd) Update(w, slots, g []float32, s Step) {
 	if o.c.WeightDecay != 0 {
 		kernel.Axpy(o.c.WeightDecay, w, slots)
 	}
+	if o.c.Nesterov {
+		// g' + momentum*b; the decay of g' is of the old weights.
+		if o.c.WeightDecay != 0 {
+			kernel.Scale(1-float32(rate*o.c.WeightDecay), w)
+		}
+		kernel.Axpy(-rate, g, w)
+		rate = float32(rate * o.c.Momentum)
+	}
 	kernel.Axpy(-rate, slots, w)
 }
 
@@ -43,7 +53,7 @@ func (o *sgd) Update(w, slots, g []float32, s Step) {
 type ema struct{ keep, take float32 }
 
 // Slots is 0.
-func (*ema) Slots() int { return 0 }
+func (*ema) Slots(int) int { return 0 }
 
 // Update implements Optimizer.
 func (o *ema) Update(w, slots, g []float32, _ Step) {

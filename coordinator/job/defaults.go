@@ -135,10 +135,10 @@ func (t Train) withDefaults() Train {
 	setDefault(&t.Compute, model.F32)
 	setDefault(&t.Optimizer.Name, "lamb")
 	t.Optimizer = t.Optimizer.WithDefaults()
-	dense := t.Optimizer
+	dense := t.Optimizer.Dense()
 	if t.DenseOptimizer != nil {
 		dense = *t.DenseOptimizer
-		setDefault(&dense.Name, t.Optimizer.Name)
+		setDefault(&dense.Name, t.Optimizer.Dense().Name)
 		dense = dense.WithDefaults()
 	}
 	t.DenseOptimizer = &dense

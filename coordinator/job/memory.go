@@ -43,21 +43,21 @@ func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 	for i, t := range tables {
 		row := int64(indexBytesPerRow)
 		for _, c := range t.Columns {
-			n, err := floatsPer(c.Optimizer)
+			n, err := floatsOf(c.Width, c.Optimizer)
 			if err != nil {
 				return Memory{}, fmt.Errorf("column %s: %w", c.Name, err)
 			}
-			row += 4 * int64(c.Width) * n
+			row += 4 * n
 		}
 		m.Row = max(m.Row, row)
 		tableBytes += rows[i] * row
 	}
 	for _, d := range dense {
-		n, err := floatsPer(d.Optimizer)
+		n, err := floatsOf(d.Size, d.Optimizer)
 		if err != nil {
 			return Memory{}, fmt.Errorf("tensor %s: %w", d.Name, err)
 		}
-		denseFloats += int64(d.Size) * n
+		denseFloats += n
 	}
 	// Shards are spread evenly, so the fullest server has the count rounded up.
 	k := j.Spec.Cluster
@@ -70,13 +70,13 @@ func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 	return m, nil
 }
 
-// floatsPer returns how many floats are stored for one weight.
-func floatsPer(c optim.Config) (int64, error) {
+// floatsOf returns how many floats are stored for a layer of n weights.
+func floatsOf(n int, c optim.Config) (int64, error) {
 	o, err := optim.New(c)
 	if err != nil {
 		return 0, err
 	}
-	return int64(1 + o.Slots()), nil
+	return int64(n + o.Slots(n)), nil
 }
 
 // bucketsMax bounds the categories of a generated numeric field after its

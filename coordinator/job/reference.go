@@ -5,6 +5,7 @@ import (
 
 	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/compute/optim"
 )
 
 // rule says what a field of the job means and accepts. The validation, the
@@ -194,17 +195,36 @@ var trainRules = map[string]rule{
 
 // optimizerRules documents the fields of one optim.Config.
 func optimizerRules(path string) map[string]rule {
-	number := func(doc string) rule { return means(doc) }
 	return map[string]rule{
-		path + ".name":          means("lamb, adam or sgd.").of("lamb", "adam", "sgd"),
-		path + ".learning_rate": number("Size of one update."),
-		path + ".beta1":         number("Decay of the mean of the gradients (lamb, adam)."),
-		path + ".beta2":         number("Decay of the mean of their squares (lamb, adam)."),
-		path + ".epsilon":       number("Added to the root of the mean of squares (lamb, adam)."),
-		path + ".weight_decay":  number("Share of the weight added to its update."),
-		path + ".trust_floor":   number("Least norm of the weights in the trust ratio (lamb); keeps small rows moving."),
-		path + ".trust_min":     number("Least trust ratio (lamb)."),
-		path + ".trust_max":     number("Largest trust ratio (lamb); 0 is none."),
-		path + ".momentum":      number("Momentum (sgd)."),
+		path + ".name":          means("lamb (layer-wise Adam for large batches), lars (layer-wise momentum), adam, adamw (decoupled decay), cowclip (adam behind a bound of every row's gradient, for large batches; rows only), sgd, adagrad, row_adagrad (one sum per row; rows only) or ftrl.").of(optim.Names()...),
+		path + ".learning_rate": means("Size of one update.").byDefault("0.001; sgd, lars, adagrad, row_adagrad 0.01; ftrl 0.05"),
+		path + ".beta1":         means("Decay of the mean of the gradients (lamb, adam, adamw, cowclip).").byDefault("0.9"),
+		path + ".beta2":         means("Decay of the mean of their squares (lamb, adam, adamw, cowclip).").byDefault("0.999"),
+		path + ".epsilon":       means("Added to the root of the (mean of) squares; lars: to the norm of the gradient.").byDefault("lamb 1e-6; adam, adamw, cowclip 1e-8; adagrad, row_adagrad 1e-10"),
+		path + ".weight_decay":  means("Share of the weight added to its update (lamb, adamw) or to its gradient (the others; ftrl: the second-order penalty).").byDefault("0; adamw 0.01"),
+		path + ".momentum":      means("Momentum (sgd, lars).").byDefault("0; lars 0.9"),
+		path + ".nesterov":      means("Look ahead by the momentum (sgd)."),
+
+		path + ".granularity":       means("One layer, whose norms make the trust ratio (lamb, lars): row is one column of one row of a table. A tensor of the network is always one layer.").of("", optim.Row).byDefault("row, of lamb and lars"),
+		path + ".convention":        means("tfa: as TensorFlow Addons. apex: as NVIDIA Apex, where the trust ratio is 1 when nothing decays (lamb).").of("", optim.TFA, optim.Apex).byDefault("tfa, of lamb"),
+		path + ".coupled":           means("Add the weight decay to the gradient, as Apex can (lamb)."),
+		path + ".sum_gradients":     means("Add all of the gradient to its mean, not 1-beta1 of it, as Apex without averaging (lamb)."),
+		path + ".trust_floor":       means("Least norm of the weights in the trust ratio (lamb, lars); keeps small rows moving."),
+		path + ".trust_min":         means("Least trust ratio (lamb, lars)."),
+		path + ".trust_max":         means("Largest trust ratio (lamb, lars); 0 is none."),
+		path + ".trust_coefficient": means("Share of the norm of the weights that one update may be (lars).").byDefault("0.001, of lars"),
+
+		path + ".clip_ratio": means("Bound of the norm of a row's gradient, per occurrence of its key in the global batch, in norms of the row (cowclip).").byDefault("1, of cowclip"),
+		path + ".clip_floor": means("Least norm of a row, per root of its width, in that bound (cowclip).").byDefault("0.00001, of cowclip"),
+
+		path + ".accumulator": means("First value of the sums of squares (adagrad, row_adagrad, ftrl)."),
+		path + ".smoothing":   means("The beta of the rate of ftrl.").byDefault("1, of ftrl"),
+		path + ".l1":          means("First-order penalty: weights whose evidence is below it are zero (ftrl)."),
+
+		path + ".warmup_steps": means("Steps over which the rate rises from 0 in a straight line.").in(0, optim.StepsMax),
+		path + ".schedule":     means("What the rate does behind the warm-up. constant; step: times decay_rate every decay_steps; cosine and linear: down to least_rate of it over decay_steps. A plateau decay multiplies it.").of("", optim.Constant, optim.StepDown, optim.Cosine, optim.Linear).byDefault("constant"),
+		path + ".decay_steps":  means("Steps of a schedule that falls.").in(0, optim.StepsMax),
+		path + ".decay_rate":   means("Factor of schedule step, at most 1.").byDefault("0.1, of step"),
+		path + ".least_rate":   means("Last factor of the schedules cosine and linear, at most 1."),
 	}
 }

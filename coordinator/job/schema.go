@@ -71,7 +71,11 @@ func (j *Job) Tables() ([]Table, error) {
 				// So that a product of two has the scale.
 				init.Scale = float32(math.Sqrt(math.Abs(float64(init.Scale))))
 			}
-			t.Columns = append(t.Columns, Column{Name: c.Name, Width: c.Width, Init: init, Optimizer: j.Spec.Train.Optimizer})
+			optimizer := j.Spec.Train.Optimizer
+			if c.Name == model.Linear {
+				optimizer = optimizer.Unclipped()
+			}
+			t.Columns = append(t.Columns, Column{Name: c.Name, Width: c.Width, Init: init, Optimizer: optimizer})
 		}
 		tables = append(tables, t)
 	}

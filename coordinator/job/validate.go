@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/compute/optim"
 )
 
 // Validate reports everything that is wrong with a job whose defaults are
@@ -206,7 +207,14 @@ func (c *checker) parts(j *Job) {
 	c.nested("spec.model", reflect.TypeOf(j.Spec.Model), j.Spec.Model.Validate())
 	c.nested("spec.train.optimizer", reflect.TypeOf(t.Optimizer), t.Optimizer.Validate())
 	if t.DenseOptimizer != nil && *t.DenseOptimizer != t.Optimizer {
-		c.nested("spec.train.dense_optimizer", reflect.TypeOf(t.Optimizer), t.DenseOptimizer.Validate())
+		const path = "spec.train.dense_optimizer"
+		c.nested(path, reflect.TypeOf(t.Optimizer), t.DenseOptimizer.Validate())
+		switch d := *t.DenseOptimizer; {
+		case d.Name == optim.CowClip || d.Name == optim.RowAdaGrad:
+			c.fault(path+".name", "%s is for rows: use %s for the network", d.Name, d.Dense().Name)
+		case d.Granularity != d.Dense().Granularity:
+			c.fault(path+".granularity", "every tensor of a network is a layer: remove it")
+		}
 	}
 	c.nested("spec.train.embedding_init", reflect.TypeOf(t.EmbeddingInit), t.EmbeddingInit.Validate())
 }

@@ -166,7 +166,7 @@ func newReference(t testing.TB, s Schema) *reference {
 		r.rows = append(r.rows, map[shard.Key][]float32{})
 	}
 	for _, d := range s.Dense {
-		v := make([]float32, d.Size*(1+optimizer(d.Optimizer).Slots()))
+		v := make([]float32, d.Size+optimizer(d.Optimizer).Slots(d.Size))
 		d.Init.Fill(v[:d.Size], random.Stream(s.Seed, random.InitDense, uint64(d.ID), 0, 0))
 		r.dense = append(r.dense, v)
 	}
@@ -229,7 +229,7 @@ func (r *reference) row(i int, k shard.Key, g []float32, step optim.Step) {
 	at, slots := 0, r.init[i].Width()
 	for _, c := range r.schema.Tables[i].Columns {
 		o := optimizer(c.Optimizer)
-		n := o.Slots() * c.Width
+		n := o.Slots(c.Width)
 		o.Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], step)
 		at, slots = at+c.Width, slots+n
 	}

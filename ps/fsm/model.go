@@ -60,7 +60,7 @@ func newTensor(s DenseTensor, seed uint64) (*tensor, error) {
 	}
 	d := &tensor{
 		schema: s, optimizer: o,
-		data: make([]float32, s.Size*(1+o.Slots())),
+		data: make([]float32, s.Size+o.Slots(s.Size)),
 		grad: make([]float32, s.Size),
 	}
 	s.Init.Fill(d.weights(), random.Stream(seed, random.InitDense, uint64(s.ID), 0, 0))
@@ -111,7 +111,7 @@ func (m *model) stats() Stats {
 		for j, c := range m.schema.Tables[i].Columns {
 			n := rows * uint64(c.Width)
 			ts.Columns = append(ts.Columns, ColumnStats{
-				Name: c.Name, Parameters: n, Bytes: 4 * n, StateBytes: 4 * n * uint64(1+t.table.Slots(j)),
+				Name: c.Name, Parameters: n, Bytes: 4 * n, StateBytes: 4 * rows * uint64(c.Width+t.table.Slots(j)),
 			})
 		}
 		st.Tables = append(st.Tables, ts)

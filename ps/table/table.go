@@ -67,7 +67,7 @@ func New(s Schema, seed uint64) (*Table, error) {
 		if err != nil {
 			return nil, fmt.Errorf("table %d %q: column %q: %w", s.ID, s.Name, c.Name, err)
 		}
-		n := o.Slots() * c.Width
+		n := o.Slots(c.Width)
 		t.columns = append(t.columns, column{
 			init: c.Init, optimizer: o, weights: at, width: c.Width,
 			slots: t.rowFloats, slotsWidth: n,
@@ -261,5 +261,5 @@ func (t *Table) term(k shard.Key, mem unsafe.Pointer) [2]uint64 {
 	return HashFloats(t.floats(mem), uint64(k)+(uint64(t.schema.ID)+1)*0x9e3779b97f4a7c15)
 }
 
-// Slots returns the optimizer slots per weight of a column.
-func (t *Table) Slots(column int) int { return t.columns[column].optimizer.Slots() }
+// Slots returns the optimizer slots of a column of one row.
+func (t *Table) Slots(column int) int { return t.columns[column].slotsWidth }

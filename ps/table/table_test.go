@@ -67,7 +67,7 @@ func (w *twin) update(k shard.Key, g []float32, step uint64) {
 	}
 	at, slots := 0, w.t.Width()
 	for i, c := range w.t.schema.Columns {
-		n := w.opts[i].Slots() * c.Width
+		n := w.opts[i].Slots(c.Width)
 		w.opts[i].Update(row[at:at+c.Width], row[slots:slots+n], g[at:at+c.Width], optim.At(step))
 		at, slots = at+c.Width, slots+n
 	}
@@ -210,8 +210,8 @@ func TestRowHoldsWeightsThenSlotsOfEachColumn(t *testing.T) {
 	s := schema(0)
 	s.Columns[0], s.Columns[1] = s.Columns[1], s.Columns[0] // slots of the first column only
 	tab := open(t, s, 1)
-	if tab.Width() != 5 || tab.RowFloats() != 13 || tab.Slots(0) != 2 || tab.Slots(1) != 0 {
-		t.Errorf("width %d, floats %d, slots %d and %d; want 5, 13, 2, 0", tab.Width(), tab.RowFloats(), tab.Slots(0), tab.Slots(1))
+	if tab.Width() != 5 || tab.RowFloats() != 13 || tab.Slots(0) != 8 || tab.Slots(1) != 0 {
+		t.Errorf("width %d, floats %d, slots %d and %d; want 5, 13, 8, 0", tab.Width(), tab.RowFloats(), tab.Slots(0), tab.Slots(1))
 	}
 	tab.Update(9, []float32{0, 0, 0, 0, 1}, optim.At(1))
 	row, _ := tab.Row(9)
@@ -280,7 +280,7 @@ func TestGatherReadsAnyNumberOfRows(t *testing.T) {
 // plain is an optimizer that calls nothing.
 type plain struct{}
 
-func (plain) Slots() int { return 0 }
+func (plain) Slots(int) int { return 0 }
 
 func (plain) Update(w, _, g []float32, _ optim.Step) {
 	for i := range w {
