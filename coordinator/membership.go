@@ -12,6 +12,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // membership serves nodes.
@@ -29,6 +30,9 @@ func (m *membership) Join(stream grpc.BidiStreamingServer[proto.NodeReport, prot
 	first, err := stream.Recv()
 	if err != nil {
 		return err
+	}
+	if caller, ok := identity.Caller(stream.Context()); ok && (caller.Name != first.GetNode() || string(caller.Role) != first.GetRole()) {
+		return status.Errorf(codes.PermissionDenied, "the certificate is of %s, the report of %s %s", caller, first.GetRole(), first.GetNode())
 	}
 	k, err := l.join(first)
 	if err != nil {

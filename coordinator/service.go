@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -27,6 +28,7 @@ import (
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/coordinator/store"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 const (
@@ -40,6 +42,8 @@ const (
 	leaderTimeout = time.Second
 	// leaderCache is how long that answer is used again.
 	leaderCache = 200 * time.Millisecond
+	// streamsMax bounds the calls of one connection that are under way.
+	streamsMax = 128
 	// stopTimeout bounds the orderly end of requests under way.
 	stopTimeout = 3 * time.Second
 )
@@ -51,10 +55,14 @@ type Config struct {
 	Advertise string   // address told to others; default: the one listened on
 	Etcd      []string // client URLs of the store
 	// Store is used instead of Etcd, in tests; the service does not close it.
-	Store      store.Store
-	Cluster    string // prefix of all keys in the store; default "fathom"
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	Store   store.Store
+	Cluster string // prefix of all keys in the store; default "fathom"
+	// Identity secures all connections; nil: plain text, for tests and loopback.
+	Identity *identity.Source
+	// EtcdCredentials are used towards etcd; nil: those of Identity, or plain text.
+	EtcdCredentials credentials.TransportCredentials
+	Logger          *slog.Logger
+	Registerer      prometheus.Registerer
 	// Listener is used instead of Listen.
 	Listener net.Listener
 }
@@ -67,6 +75,14 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// etcdCredentials are those of the connections to the store.
+func (c Config) etcdCredentials() credentials.TransportCredentials {
+	if c.EtcdCredentials != nil {
+		return c.EtcdCredentials
+	}
+	return c.Identity.Dialer(identity.Etcd)
 }
 
 // Validate reports all faults.
@@ -120,7 +136,7 @@ func New(cfg Config) (*Service, error) {
 		}
 	}
 	if s.store == nil {
-		if s.store, err = store.OpenEtcd(cfg.Etcd); err != nil {
+		if s.store, err = store.OpenEtcd(cfg.Etcd, cfg.etcdCredentials()); err != nil {
 			s.listener.Close()
 			return nil, err
 		}
@@ -131,11 +147,16 @@ func New(cfg Config) (*Service, error) {
 		s.self.Address = s.Addr()
 	}
 	s.metrics = newMetrics(cfg.Registerer)
-	s.server = grpc.NewServer(
+	s.server = grpc.NewServer(append(cfg.Identity.Interceptors(cfg.Logger),
+		grpc.Creds(cfg.Identity.Listener()),
+		grpc.MaxConcurrentStreams(streamsMax),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(identity.HandshakeTimeout),
 		grpc.MaxRecvMsgSize(requestBytesMax), grpc.MaxSendMsgSize(client.MessageBytesMax),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 3 * time.Second,
+			MaxConnectionAge: identity.ConnectionAge, MaxConnectionAgeGrace: time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	proto.RegisterControlServer(s.server, &control{service: s})
 	proto.RegisterMembershipServer(s.server, &membership{service: s})
 	return s, nil

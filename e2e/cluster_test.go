@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -28,20 +29,35 @@ func cli(t *testing.T, want int, args ...string) (stdout, stderr string) {
 	return r.stdout.String(), r.stderr.String()
 }
 
+// authority makes a certificate authority and returns what issues credentials
+// for a process on this machine, and their directory.
+func authority(t *testing.T) (issue func(role, name string) string) {
+	t.Helper()
+	ca := filepath.Join(t.TempDir(), "ca")
+	cli(t, 0, "certs", "create", "--ca", ca)
+	return func(role, name string) string {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), name)
+		cli(t, 0, "certs", "issue", role, name, "--ca", ca, "--host", "127.0.0.1", "--out", dir)
+		return dir
+	}
+}
+
 // A cluster whose processes are started one by one, with an etcd of its own,
 // is driven by the commands and gives the model of `fathom run`.
 func TestClusterStartedByHand(t *testing.T) {
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, "run", job, "--ps", "1").result(limit)
 
-	client, peer := "http://"+freeAddress(t), "http://"+freeAddress(t)
+	client, peer := "https://"+freeAddress(t), "https://"+freeAddress(t)
 	address := freeAddress(t)
-	start(t, nil, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", client, "--peer-url", peer)
-	start(t, nil, "coordinator", "--name", "c", "--listen", address, "--etcd", client)
-	start(t, nil, "ps", "--name", "ps-0", "--listen", freeAddress(t), "--data-dir", t.TempDir(), "--coordinator", address)
-	start(t, nil, "worker", "--name", "worker-0", "--coordinator", address)
+	issue := authority(t)
+	start(t, nil, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", client, "--peer-url", peer, "--credentials", issue("etcd", "etcd"))
+	start(t, nil, "coordinator", "--name", "c", "--listen", address, "--etcd", client, "--credentials", issue("coordinator", "c"))
+	start(t, nil, "ps", "--name", "ps-0", "--listen", freeAddress(t), "--data-dir", t.TempDir(), "--coordinator", address, "--credentials", issue("ps", "ps-0"))
+	start(t, nil, "worker", "--name", "worker-0", "--coordinator", address, "--credentials", issue("worker", "worker-0"))
 
-	at := []string{"--coordinator", address}
+	at := []string{"--coordinator", address, "--credentials", issue("admin", "me")}
 	// Two jobs: the second waits for the first and is cancelled.
 	cli(t, 0, append([]string{"submit", job, "--set", "spec.cluster.ps=1", "--set", "spec.cluster.replicas=1"}, at...)...)
 	cli(t, 0, append([]string{"submit", job, "--set", "metadata.name=second", "--set", "spec.cluster.ps=1", "--set", "spec.cluster.replicas=1"}, at...)...)

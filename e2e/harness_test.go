@@ -20,9 +20,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // built is the folder of the binary, empty before a test has needed it.
@@ -223,7 +223,7 @@ func (r *fathomRun) leaderPast(version uint64, limit time.Duration) child {
 			if err != nil || len(groups) != 1 {
 				continue // not formed yet
 			}
-			reply, err := shardStatus(ctx, s.flag("--listen"), filepath.Base(groups[0]))
+			reply, err := shardStatus(ctx, r.credentials(), s.flag("--listen"), filepath.Base(groups[0]))
 			if err != nil || reply.GetVersion() < version {
 				continue
 			}
@@ -235,8 +235,15 @@ func (r *fathomRun) leaderPast(version uint64, limit time.Duration) child {
 	}
 }
 
-func shardStatus(ctx context.Context, address, job string) (reply *proto.ShardStatusReply, err error) {
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+// credentials is the directory of those that let commands reach the cluster.
+func (r *fathomRun) credentials() string { return filepath.Join(r.workdir, "credentials", "admin") }
+
+func shardStatus(ctx context.Context, credentials, address, job string) (reply *proto.ShardStatusReply, err error) {
+	self, err := identity.Load(credentials, nil)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(self.Dialer(identity.PS)))
 	if err != nil {
 		return nil, err
 	}

@@ -41,42 +41,45 @@ var layers = map[string][]string{
 
 	"compute/supernet": {"compute/random", "compute/kernel"},
 
-	"proto":   {},
-	"ps/wire": {"shard"},
+	"proto": {},
+	// identity is who may call what, beside the contract of what can be called.
+	"proto/identity": {"proto"},
+	"ps/wire":        {"shard"},
 	// frame is the gRPC codec that passes encoded bodies through.
 	"ps/frame": {"proto"},
 
 	"ps/table":   {"shard", "compute/random", "compute/kernel", "compute/optim"},
 	"ps/fsm":     {"shard", "compute/random", "compute/kernel", "compute/optim", "compute/supernet", "ps/wire", "ps/table"},
-	"ps/replica": {"ps/fsm", "ps/wire"},
+	"ps/replica": {"proto/identity", "ps/fsm", "ps/wire"},
 	"ps/client":  {"shard", "proto", "ps/wire", "ps/frame", "ps/fsm"},
-	"ps":         {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
+	"ps":         {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
 	"coordinator/job":       {"compute/random", "compute/optim", "compute/model", "compute/embedding"},
 	"coordinator/task":      {},
 	"coordinator/placement": {"shard"},
 	"coordinator/recipe":    {"proto", "coordinator/job"},
-	"coordinator/store":     {},
+	"coordinator/store":     {"proto/identity"},
 	"coordinator/client":    {"proto"},
-	"coordinator": {"shard", "compute/random", "compute/optim", "compute/model", "compute/eval", "proto",
+	"coordinator": {"shard", "compute/random", "compute/optim", "compute/model", "compute/eval", "proto", "proto/identity",
 		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client"},
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
 	"worker/trainer": {"shard", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
 		"compute/embedding", "ps/wire", "ps/client", "coordinator/job", "worker/dataset"},
-	"worker": {"shard", "proto", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
+	"worker": {"shard", "proto", "proto/identity", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
 		"ps/wire", "ps/client", "coordinator/job", "coordinator/client", "worker/dataset", "worker/trainer"},
 
 	"deploy/plan":  {"coordinator/job"},
-	"deploy/local": {"deploy/plan"},
+	"deploy/certs": {"proto/identity"},
+	"deploy/local": {"proto/identity", "deploy/plan", "deploy/certs"},
 
 	// The lower layers are for fathom bench, which measures each by itself.
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
 		"ps/wire", "ps/table", "ps/fsm", "ps/client", "worker/trainer",
-		"proto", "ps", "worker", "worker/dataset",
+		"proto", "proto/identity", "deploy/certs", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/store", "deploy/plan", "deploy/local"},
-	"e2e": {"proto"},
+	"e2e": {"proto", "proto/identity"},
 	// sim runs everything in one process, on simulated time, network and disks.
 	"e2e/sim": {"ps", "worker", "coordinator"},
 }
@@ -93,7 +96,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/fathom"},
 	"github.com/mattn/go-isatty":          {"cmd/fathom"},
 	"github.com/prometheus/client_golang": {"ps", "ps/replica", "worker", "worker/dataset", "worker/trainer", "coordinator", "cmd/fathom"},
-	"google.golang.org/grpc":              {"proto", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/client", "cmd/fathom"},
+	"google.golang.org/grpc":              {"proto", "proto/identity", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/store", "coordinator/client", "cmd/fathom"},
 	"google.golang.org/protobuf":          {"proto", "ps", "ps/frame", "coordinator", "coordinator/client", "worker"},
 	"github.com/zeebo/xxh3":               {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                  {"coordinator/job"},

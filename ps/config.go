@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/fathom-train/fathom/proto/identity"
 	"github.com/fathom-train/fathom/ps/replica"
 )
 
@@ -25,6 +26,8 @@ type Config struct {
 	// Coordinators are the coordinators' addresses.
 	Coordinators []string
 
+	// Identity secures all connections; nil: plain text, for tests and loopback.
+	Identity *identity.Source
 	// Advertise is the address others dial; default: the one listened on.
 	Advertise string
 	// MetricsAddress is reported to the coordinator, not listened on.
@@ -70,6 +73,12 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// dialOptions are those of the connections to the coordinators.
+func (c Config) dialOptions() []grpc.DialOption {
+	secure := grpc.WithTransportCredentials(c.Identity.Dialer(identity.Coordinator))
+	return append([]grpc.DialOption{secure}, c.DialOptions...)
 }
 
 func setDefault[T comparable](field *T, value T) {

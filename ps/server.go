@@ -16,6 +16,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 	"github.com/fathom-train/fathom/ps/frame"
 	"github.com/fathom-train/fathom/ps/replica"
 )
@@ -71,8 +72,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	var mux *replica.Mux
 	if cfg.Listener != nil {
-		mux = replica.NewMux(cfg.Listener, cfg.Dial)
-	} else if mux, err = replica.ListenMux(cfg.Listen); err != nil {
+		mux = replica.NewMux(cfg.Listener, cfg.Dial, cfg.Identity)
+	} else if mux, err = replica.ListenMux(cfg.Listen, cfg.Identity); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	if cfg.Advertise == "" {
@@ -81,7 +82,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, mux: mux, unlock: unlock,
 		replicas:    replica.NewMetrics(cfg.Registerer),
-		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.DialOptions...),
+		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.dialOptions()...),
 		incarnation: uint64(time.Now().UnixNano()),
 		pullBytes:   semaphore.NewWeighted(cfg.InFlightBytes),
 		fatal:       make(chan error, 1),
@@ -89,9 +90,9 @@ func New(cfg Config) (*Server, error) {
 		groups:      map[groupKey]*hosted{},
 	}
 	s.metrics = newMetrics(cfg.Registerer, s)
-	s.grpc = grpc.NewServer(
+	options := append(cfg.Identity.Interceptors(cfg.Logger),
 		grpc.ForceServerCodecV2(frame.Codec{}),
-		grpc.UnaryInterceptor(recycle),
+		grpc.ChainUnaryInterceptor(recycle),
 		grpc.MaxRecvMsgSize(frame.MaxMessage),
 		grpc.MaxSendMsgSize(frame.MaxMessage),
 		grpc.MaxConcurrentStreams(1024),
@@ -101,9 +102,14 @@ func New(cfg Config) (*Server, error) {
 		grpc.InitialConnWindowSize(32<<20),
 		grpc.ReadBufferSize(512<<10),
 		grpc.WriteBufferSize(512<<10),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second,
+			MaxConnectionAge: identity.ConnectionAge, MaxConnectionAgeGrace: time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
+	if cfg.Identity != nil {
+		options = append(options, grpc.Creds(identity.Handshaken(replica.Unwrap)))
+	}
+	s.grpc = grpc.NewServer(options...)
 	proto.RegisterParameterServerServer(s.grpc, &service{server: s})
 	return s, nil
 }

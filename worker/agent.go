@@ -17,19 +17,28 @@ import (
 	"github.com/fathom-train/fathom/compute/gemm"
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 	"github.com/fathom-train/fathom/worker/dataset"
 	"github.com/fathom-train/fathom/worker/trainer"
 )
 
 // Config configures an Agent.
 type Config struct {
-	Node           string            // stable name, unique in the cluster
-	Coordinators   []string          // addresses to join
-	Threads        int               // goroutines of one matrix product; 0 means 1
-	MetricsAddress string            // told to the coordinator
-	DialOptions    []grpc.DialOption // added to those of every connection
-	Logger         *slog.Logger
-	Registerer     prometheus.Registerer
+	Node           string   // stable name, unique in the cluster
+	Coordinators   []string // addresses to join
+	Threads        int      // goroutines of one matrix product; 0 means 1
+	MetricsAddress string   // told to the coordinator
+	// Identity secures all connections; nil: plain text, for tests and loopback.
+	Identity    *identity.Source
+	DialOptions []grpc.DialOption // added to those of every connection
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+}
+
+// dialOptions are those of the connections to processes of the role.
+func (c Config) dialOptions(role identity.Role) []grpc.DialOption {
+	secure := grpc.WithTransportCredentials(c.Identity.Dialer(role))
+	return append([]grpc.DialOption{secure}, c.DialOptions...)
 }
 
 // Agent is one worker process.
@@ -60,7 +69,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg:         cfg,
 		log:         cfg.Logger,
-		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.DialOptions...),
+		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.dialOptions(identity.Coordinator)...),
 		incarnation: uint64(time.Now().UnixNano()),
 		orders:      make(chan *proto.NodeOrder, 1),
 		lanes:       map[int]*proto.LaneReport{},

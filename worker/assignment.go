@@ -10,6 +10,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/shard"
 	"github.com/fathom-train/fathom/worker/dataset"
@@ -57,7 +58,7 @@ func (o *openData) close() error {
 func (a *Agent) start(ctx context.Context, order *proto.WorkerOrder, data *openData) *assignment {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &assignment{agent: a, order: order, cancel: cancel, done: make(chan struct{}), data: data,
-		ps: client.Dial(order.GetJob(), order.GetRun(), a.cfg.DialOptions...)}
+		ps: client.Dial(order.GetJob(), order.GetRun(), a.cfg.dialOptions(identity.PS)...)}
 	s.ps.SetRoutes(routes(order))
 	go func() {
 		defer close(s.done)

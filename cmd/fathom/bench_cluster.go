@@ -95,7 +95,7 @@ func (a *app) measureCluster(ctx context.Context, j *job.Job, dir string, m *clu
 		return errors.New("the metrics of this cluster cannot be read")
 	}
 	m.cluster = o
-	control, err := a.dial(c.coordinators())
+	control, err := a.dial(c.coordinators(), c.identity())
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func (e edge) since(before edge) repeat {
 // them.
 func (m *clusterWatch) look(ctx context.Context) (edge, error) {
 	e := edge{cpu: map[string]float64{}}
-	all, missing := scrapeAll(ctx, m.cluster.metricsAddresses())
+	all, missing := scrapeAll(ctx, m.cluster)
 	e.clock = readClock()
 	if len(missing) > 0 {
 		return e, fmt.Errorf("read metrics: %s did not answer", strings.Join(missing, ", "))

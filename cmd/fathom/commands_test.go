@@ -116,7 +116,7 @@ func TestSubmitHandsOverTheResolvedJob(t *testing.T) {
 	t.Parallel()
 	f := &fakeControl{}
 	path := writeJob(t, strings.Replace(smallSpec, `"format"`, `"root":"sub","format"`, 1))
-	code, out, errs := command(t, f, "submit", path, "--coordinator", "a:1", "--set", "spec.train.epochs=7")
+	code, out, errs := command(t, f, "submit", path, "--coordinator", "127.0.0.1:1", "--insecure", "--set", "spec.train.epochs=7")
 	if code != 0 || out != "small\n" {
 		t.Fatalf("code %d, output %q, errors %q", code, out, errs)
 	}
@@ -135,7 +135,7 @@ func TestSubmitHandsOverTheResolvedJob(t *testing.T) {
 func TestSubmitReportsEveryFault(t *testing.T) {
 	t.Parallel()
 	path := writeJob(t, strings.NewReplacer(`"epochs":2`, `"epochs":-1`, `"lr"`, `"lrr"`).Replace(smallSpec))
-	code, _, errs := command(t, &fakeControl{}, "submit", path, "--coordinator", "a:1")
+	code, _, errs := command(t, &fakeControl{}, "submit", path, "--coordinator", "127.0.0.1:1", "--insecure")
 	if code != exitInput || strings.Count(errs, "fathom: "+path+":") != 2 {
 		t.Errorf("code %d, errors:\n%s", code, errs)
 	}
@@ -185,7 +185,7 @@ func TestListStatusAndCancel(t *testing.T) {
 	t.Parallel()
 	waiting := &proto.JobStatus{Job: "next", Phase: proto.Phase_PHASE_PENDING, Steps: 1000, CreatedUnixNano: start.Add(-90e9).UnixNano()}
 	f := &fakeControl{jobs: []*proto.JobStatus{waiting, doneStatus()}}
-	_, out, _ := command(t, f, "list", "--coordinator", "a:1")
+	_, out, _ := command(t, f, "list", "--coordinator", "127.0.0.1:1", "--insecure")
 	want := `job    phase       step  valid auc    age
 next   pending  0/1,000          -  1m30s
 small  done       20/20     0.7100   0.0s
@@ -194,21 +194,21 @@ small  done       20/20     0.7100   0.0s
 		t.Errorf("list:\n%swant:\n%s", out, want)
 	}
 	var jobs []jobJSON
-	_, out, _ = command(t, f, "list", "--coordinator", "a:1", "-o", "json")
+	_, out, _ = command(t, f, "list", "--coordinator", "127.0.0.1:1", "--insecure", "-o", "json")
 	if err := json.Unmarshal([]byte(out), &jobs); err != nil || len(jobs) != 2 || jobs[1].ModelHash == "" || jobs[1].Scores[1].AUC != 0.71 {
 		t.Errorf("list -o json: %v\n%s", err, out)
 	}
-	if _, out, _ = command(t, f, "status", "--coordinator", "a:1"); !strings.HasPrefix(out, "next  pending\n") {
+	if _, out, _ = command(t, f, "status", "--coordinator", "127.0.0.1:1", "--insecure"); !strings.HasPrefix(out, "next  pending\n") {
 		t.Errorf("status of the newest:\n%s", out)
 	}
-	if _, out, _ = command(t, f, "status", "small", "--coordinator", "a:1"); !strings.Contains(out, "model    0011") {
+	if _, out, _ = command(t, f, "status", "small", "--coordinator", "127.0.0.1:1", "--insecure"); !strings.Contains(out, "model    0011") {
 		t.Errorf("status of a job that is done:\n%s", out)
 	}
-	code, _, errs := command(t, f, "status", "other", "--coordinator", "a:1")
+	code, _, errs := command(t, f, "status", "other", "--coordinator", "127.0.0.1:1", "--insecure")
 	if code != exitFailed || errs != "fathom: get job status: no job \"other\"\n" {
 		t.Errorf("status of no job: %d %q", code, errs)
 	}
-	code, out, _ = command(t, f, "cancel", "next", "--coordinator", "a:1")
+	code, out, _ = command(t, f, "cancel", "next", "--coordinator", "127.0.0.1:1", "--insecure")
 	if code != 0 || len(f.canceled) != 1 || !strings.Contains(out, "next  cancelled") {
 		t.Errorf("cancel: %d %v %q", code, f.canceled, out)
 	}
@@ -232,7 +232,7 @@ func TestWatchEndsLikeTheJob(t *testing.T) {
 		"unreachable":  {training(3), status.Error(codes.Unavailable, "no coordinator answers"), 1, "no coordinator answers"},
 	} {
 		f := &fakeControl{watched: []*proto.JobStatus{training(1), c.last}, err: c.err}
-		code, out, errs := command(t, f, "watch", "--coordinator", "a:1")
+		code, out, errs := command(t, f, "watch", "--coordinator", "127.0.0.1:1", "--insecure")
 		if code != c.code || !strings.Contains(errs, c.errs) || (out != "") != (c.code == 0) {
 			t.Errorf("%s: code %d, want %d and %q in:\n%s\noutput:\n%s", name, code, c.code, c.errs, errs, out)
 		}
@@ -242,7 +242,7 @@ func TestWatchEndsLikeTheJob(t *testing.T) {
 func TestWatchPrintsExactlyTheResultAsJSON(t *testing.T) {
 	t.Parallel()
 	f := &fakeControl{watched: []*proto.JobStatus{training(1), doneStatus()}}
-	_, out, errs := command(t, f, "watch", "--coordinator", "a:1", "-o", "json")
+	_, out, errs := command(t, f, "watch", "--coordinator", "127.0.0.1:1", "--insecure", "-o", "json")
 	var r result
 	if err := json.Unmarshal([]byte(out), &r); err != nil || r.ModelHash == "" {
 		t.Errorf("output: %v\n%s", err, out)
@@ -258,7 +258,7 @@ func TestWatchInterrupted(t *testing.T) {
 	t.Parallel()
 	a, _, errs := newTestApp(t, &fakeControl{watched: []*proto.JobStatus{training(1)}})
 	a.interrupts.raise()
-	if code := a.execute([]string{"watch", "--coordinator", "a:1"}); code != exitInterrupted || !strings.Contains(errs.String(), "fathom: interrupted\n") {
+	if code := a.execute([]string{"watch", "--coordinator", "127.0.0.1:1", "--insecure"}); code != exitInterrupted || !strings.Contains(errs.String(), "fathom: interrupted\n") {
 		t.Errorf("code %d, errors %q", code, errs.String())
 	}
 }
@@ -278,7 +278,7 @@ func TestSecondInterruptKills(t *testing.T) {
 
 func TestNodesAndTheirLogs(t *testing.T) {
 	t.Parallel()
-	e, err := openEndpoint("127.0.0.1:0", ringOf("one\ntwo\n"))
+	e, err := openEndpoint("127.0.0.1:0", ringOf("one\ntwo\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,19 +288,19 @@ func TestNodesAndTheirLogs(t *testing.T) {
 		{Node: "ps-0", Role: "ps", Address: "127.0.0.1:7", MetricsAddress: e.address(), Alive: true, CpuSeconds: 61},
 		{Node: "worker-0", Role: "worker"},
 	}}
-	_, out, _ := command(t, f, "nodes", "--coordinator", "a:1")
+	_, out, _ := command(t, f, "nodes", "--coordinator", "127.0.0.1:1", "--insecure")
 	if !strings.Contains(out, "ps-0") || !strings.Contains(out, "1m01s") || !strings.Contains(out, "worker-0  worker  no     -") {
 		t.Errorf("nodes:\n%s", out)
 	}
 	var nodes []nodeJSON
-	_, out, _ = command(t, f, "nodes", "--coordinator", "a:1", "-o", "json")
+	_, out, _ = command(t, f, "nodes", "--coordinator", "127.0.0.1:1", "--insecure", "-o", "json")
 	if err := json.Unmarshal([]byte(out), &nodes); err != nil || len(nodes) != 2 || !nodes[0].Alive {
 		t.Errorf("nodes -o json: %v\n%s", err, out)
 	}
-	if code, out, errs := command(t, f, "logs", "ps/0", "--coordinator", "a:1"); code != 0 || out != "one\ntwo\n" {
+	if code, out, errs := command(t, f, "logs", "ps/0", "--coordinator", "127.0.0.1:1", "--insecure"); code != 0 || out != "one\ntwo\n" {
 		t.Errorf("logs: %d %q %q", code, out, errs)
 	}
-	code, _, errs := command(t, f, "logs", "ps-9", "--coordinator", "a:1")
+	code, _, errs := command(t, f, "logs", "ps-9", "--coordinator", "127.0.0.1:1", "--insecure")
 	if code != exitInput || !strings.Contains(errs, "ps-0, worker-0") {
 		t.Errorf("logs of no node: %d %q", code, errs)
 	}
@@ -311,7 +311,7 @@ func TestLogsOfANodeThatAnswersOtherwise(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()
 	f := &fakeControl{nodes: []*proto.NodeStatus{{Node: "ps-0", MetricsAddress: s.Listener.Addr().String()}}}
-	code, _, errs := command(t, f, "logs", "ps-0", "--coordinator", "a:1")
+	code, _, errs := command(t, f, "logs", "ps-0", "--coordinator", "127.0.0.1:1", "--insecure")
 	if code != exitFailed || !strings.Contains(errs, "404") {
 		t.Errorf("code %d, errors %q", code, errs)
 	}

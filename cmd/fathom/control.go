@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // control is what the commands ask of a coordinator; *client.Control. Its errors
@@ -27,8 +30,8 @@ type control interface {
 	Close() error
 }
 
-func dialControl(addrs []string) (control, error) {
-	c, err := client.Dial(addrs)
+func dialControl(addrs []string, self *identity.Source) (control, error) {
+	c, err := client.Dial(addrs, grpc.WithTransportCredentials(self.Dialer(identity.Coordinator)))
 	if err != nil {
 		return nil, err
 	}
@@ -41,17 +44,29 @@ const coordinatorEnv = "FATHOM_COORDINATOR"
 // controlFlags are the flags of the commands that talk to a coordinator.
 type controlFlags struct {
 	coordinators []string
+	security     securityFlags
 	output       output
 }
 
 func (f *controlFlags) add(cmd *cobra.Command) {
+	f.addTarget(cmd)
+	f.output.add(cmd)
+}
+
+// addTarget is add without the output format.
+func (f *controlFlags) addTarget(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.coordinators, "coordinator", nil,
 		"addresses of the coordinators (default $"+coordinatorEnv+")")
-	f.output.add(cmd)
+	f.security.add(cmd)
 }
 
 // withControl dials the coordinators, calls f, and hangs up.
 func (a *app) withControl(f *controlFlags, do func(control) error) (err error) {
+	return a.withIdentity(f, func(c control, _ *identity.Source) error { return do(c) })
+}
+
+// withIdentity is withControl for commands that dial nodes, too.
+func (a *app) withIdentity(f *controlFlags, do func(control, *identity.Source) error) (err error) {
 	addrs := f.coordinators
 	if len(addrs) == 0 {
 		if env := os.Getenv(coordinatorEnv); env != "" {
@@ -61,12 +76,16 @@ func (a *app) withControl(f *controlFlags, do func(control) error) (err error) {
 	if len(addrs) == 0 {
 		return inputError{fmt.Errorf("no coordinator: give --coordinator HOST:PORT or set %s", coordinatorEnv)}
 	}
-	c, err := a.dial(addrs)
+	self, err := f.security.load(slog.New(slog.DiscardHandler), addrs...)
+	if err != nil {
+		return err
+	}
+	c, err := a.dial(addrs, self)
 	if err != nil {
 		return fmt.Errorf("dial coordinator: %w", err)
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	return do(c)
+	return do(c, self)
 }
 
 // output is the -o flag: text for people, json for programs.

@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/fathom-train/fathom/coordinator"
 	"github.com/fathom-train/fathom/coordinator/store"
+	"github.com/fathom-train/fathom/deploy/certs"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 func (a *app) newCoordinator() *cobra.Command {
@@ -17,14 +23,19 @@ func (a *app) newCoordinator() *cobra.Command {
 		f        processFlags
 		cfg      coordinator.Config
 		embedded string
+		etcdDir  string
 	)
 	cmd := &cobra.Command{
 		Use:   "coordinator",
 		Short: "Run a coordinator: it takes jobs, places shards and hands out work",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runProcess(cmd.Context(), "coordinator", &f, func(p *process) (component, []string, error) {
+			return a.runProcess(cmd.Context(), identity.Coordinator, &f, append([]string{cfg.Listen, cfg.Advertise}, cfg.Etcd...), func(p *process) (component, []string, error) {
 				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
+				cfg.Identity = p.identity
+				if err := secureStore(&cfg, etcdDir); err != nil {
+					return nil, nil, err
+				}
 				etcd, err := embeddedStore(f.name, embedded, &cfg)
 				if err != nil {
 					return nil, nil, err
@@ -45,10 +56,29 @@ func (a *app) newCoordinator() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Advertise, "advertise", "", "gRPC address told to others (default the one listened on)")
 	cmd.Flags().StringSliceVar(&cfg.Etcd, "etcd", nil, "client URLs of etcd")
 	cmd.Flags().StringVar(&cfg.Cluster, "cluster", "", `prefix of all keys in etcd (default "fathom")`)
+	cmd.Flags().StringVar(&etcdDir, "etcd-credentials", "", "directory of the credentials towards etcd (default those of --credentials)")
 	cmd.Flags().StringVar(&embedded, "embedded-etcd", "", "run etcd inside this process with its data in this directory")
 	cmd.MarkFlagsMutuallyExclusive("etcd", "embedded-etcd")
 	cmd.MarkFlagsOneRequired("etcd", "embedded-etcd")
 	return cmd
+}
+
+// secureStore settles how the coordinator talks to etcd.
+func secureStore(cfg *coordinator.Config, dir string) (err error) {
+	if dir != "" {
+		if cfg.EtcdCredentials, err = identity.ExternalDialer(dir); err != nil {
+			return inputError{err}
+		}
+	}
+	if cfg.Identity == nil && dir == "" {
+		return nil
+	}
+	for _, u := range cfg.Etcd {
+		if !strings.HasPrefix(u, "https://") {
+			return inputError{fmt.Errorf("--etcd %s: with credentials etcd must be reached by https", u)}
+		}
+	}
+	return nil
 }
 
 // embeddedStore starts the etcd server inside the coordinator's process, when
@@ -61,17 +91,41 @@ func embeddedStore(name, dir string, cfg *coordinator.Config) (*store.Embedded, 
 	if err != nil {
 		return nil, err
 	}
-	e, err := store.StartEmbedded(store.EmbeddedConfig{
-		Name:      name,
-		DataDir:   dir,
-		ClientURL: fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
-		PeerURL:   fmt.Sprintf("http://127.0.0.1:%d", ports[1]),
-	})
+	etcd, scheme := store.EmbeddedConfig{Name: name, DataDir: dir}, "http"
+	cfg.EtcdCredentials = insecure.NewCredentials()
+	if cfg.Identity != nil {
+		// An authority of its own: nobody else may talk to this etcd.
+		scheme = "https"
+		if etcd.CredentialsDir, cfg.EtcdCredentials, err = privateCredentials(filepath.Join(dir, "credentials"), name); err != nil {
+			return nil, err
+		}
+	}
+	etcd.ClientURL = fmt.Sprintf("%s://127.0.0.1:%d", scheme, ports[0])
+	etcd.PeerURL = fmt.Sprintf("%s://127.0.0.1:%d", scheme, ports[1])
+	e, err := store.StartEmbedded(etcd)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Etcd = []string{e.ClientURL()}
 	return e, nil
+}
+
+// privateCredentials makes certificates for an etcd server and its only client
+// in dir. It returns the server's directory and the client's credentials.
+func privateCredentials(dir, name string) (server string, client credentials.TransportCredentials, err error) {
+	ca, err := certs.OpenOrCreate(dir, "embedded")
+	if err != nil {
+		return "", nil, err
+	}
+	server, own := filepath.Join(dir, "etcd"), filepath.Join(dir, "coordinator")
+	err = errors.Join(
+		ca.Issue(server, certs.Request{Role: identity.Etcd, Name: name, Hosts: []string{"127.0.0.1"}}),
+		ca.Issue(own, certs.Request{Role: identity.Coordinator, Name: name}))
+	if err != nil {
+		return "", nil, err
+	}
+	client, err = identity.ExternalDialer(own)
+	return server, client, err
 }
 
 // coordinatorProcess is a coordinator and, when it has one, its own store.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,10 +12,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // endpoint is the HTTP side of a process: /metrics for Prometheus, /healthz
-// for a supervisor, /logs for people. It carries no training traffic.
+// for a supervisor, /logs for people. It carries no training traffic. With an
+// identity it speaks TLS; /healthz then answers everybody, the others whom the
+// rules let in.
 type endpoint struct {
 	registry *prometheus.Registry
 	listener net.Listener
@@ -23,10 +28,13 @@ type endpoint struct {
 }
 
 // openEndpoint listens on addr; serve begins to answer.
-func openEndpoint(addr string, logs *logRing) (*endpoint, error) {
+func openEndpoint(addr string, logs *logRing, self *identity.Source) (*endpoint, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	if self != nil {
+		l = tls.NewListener(l, self.ServerOptional())
 	}
 	e := &endpoint{registry: prometheus.NewRegistry(), listener: l, served: make(chan error, 1)}
 	e.registry.MustRegister(
@@ -43,7 +51,7 @@ func openEndpoint(addr string, logs *logRing) (*endpoint, error) {
 		flush := func() { _ = http.NewResponseController(w).Flush() } // a lost client shows at the next write
 		_ = logs.copyTo(r.Context(), w, r.URL.Query().Get("follow") != "", flush)
 	})
-	e.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	e.server = &http.Server{Handler: self.Handler(mux, "/healthz"), ReadHeaderTimeout: 10 * time.Second}
 	return e, nil
 }
 

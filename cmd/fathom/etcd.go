@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fathom-train/fathom/coordinator/store"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 func (a *app) newEtcd() *cobra.Command {
@@ -24,8 +25,11 @@ A cluster of several machines should use an etcd cluster of its own instead:
 give its client URLs to fathom coordinator --etcd.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runProcess(cmd.Context(), "etcd", &f, func(p *process) (component, []string, error) {
+			return a.runProcess(cmd.Context(), identity.Etcd, &f, []string{cfg.ClientURL, cfg.PeerURL}, func(p *process) (component, []string, error) {
 				cfg.Name = f.name
+				if p.identity != nil {
+					cfg.CredentialsDir = p.identity.Dir()
+				}
 				e, err := store.StartEmbedded(cfg)
 				if err != nil {
 					return nil, nil, err
@@ -36,8 +40,8 @@ give its client URLs to fathom coordinator --etcd.`,
 	}
 	f.add(cmd, "server")
 	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", "", "directory of the server's data")
-	cmd.Flags().StringVar(&cfg.ClientURL, "client-url", "http://127.0.0.1:2379", "URL to serve clients on")
-	cmd.Flags().StringVar(&cfg.PeerURL, "peer-url", "http://127.0.0.1:2380", "URL to serve peers on")
+	cmd.Flags().StringVar(&cfg.ClientURL, "client-url", "https://127.0.0.1:2379", "URL to serve clients on")
+	cmd.Flags().StringVar(&cfg.PeerURL, "peer-url", "https://127.0.0.1:2380", "URL to serve peers on")
 	mustRequire(cmd, "data-dir")
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // start is the moment at which the tests' clock begins.
@@ -86,7 +87,7 @@ func newTestApp(t *testing.T, c *fakeControl) (a *app, out, errs *lockedBuffer) 
 	a = &app{
 		in: &bytes.Buffer{}, out: out, err: errs,
 		interrupts: newInterrupts(t.Context()),
-		dial:       func([]string) (control, error) { return c, nil },
+		dial:       func([]string, *identity.Source) (control, error) { return c, nil },
 		now:        func() time.Time { return start },
 	}
 	return a, out, errs

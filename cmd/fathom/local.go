@@ -10,6 +10,7 @@ import (
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/local"
 	"github.com/fathom-train/fathom/deploy/plan"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // dataDir is where a local cluster keeps etcd's and the servers' data, within
@@ -19,8 +20,9 @@ const dataDir = "data"
 // localCluster is a local cluster as a run needs it.
 type localCluster struct {
 	*local.Cluster
-	processes []string      // names
-	counted   chan struct{} // closed when all events have been counted
+	admin     *identity.Source // nil: plain text
+	processes []string         // names
+	counted   chan struct{}    // closed when all events have been counted
 
 	// mu guards restarted.
 	mu        sync.Mutex
@@ -31,11 +33,12 @@ type localCluster struct {
 type clusterOptions struct {
 	log        logLevel
 	profileDir string // empty: no profiles
+	insecure   bool
 }
 
 // startLocal starts a job's processes on this machine.
 func startLocal(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error) {
-	p, err := plan.New(j, plan.Options{LogLevel: o.log.String(), ProfileDir: o.profileDir, Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
+	p, err := plan.New(j, plan.Options{LogLevel: o.log.String(), ProfileDir: o.profileDir, Insecure: o.insecure, Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +47,12 @@ func startLocal(ctx context.Context, j *job.Job, dir string, o clusterOptions, r
 		return nil, err
 	}
 	l := &localCluster{Cluster: c, counted: make(chan struct{}), restarted: map[string]int{}}
+	if !o.insecure {
+		if l.admin, err = identity.Load(local.CredentialsDir(dir, local.AdminName), nil); err != nil {
+			l.kill()
+			return nil, err
+		}
+	}
 	for _, process := range p.Processes {
 		l.processes = append(l.processes, process.Name)
 	}
@@ -65,6 +74,8 @@ func (l *localCluster) count(tell func(process string, times int)) {
 		tell(e.Process, times)
 	}
 }
+
+func (l *localCluster) identity() *identity.Source { return l.admin }
 
 func (l *localCluster) coordinators() []string { return []string{l.CoordinatorAddress()} }
 

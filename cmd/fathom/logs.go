@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fathom-train/fathom/deploy/local"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // followEvery is how often a followed log file is looked at.
@@ -39,12 +40,12 @@ lines (it keeps about one MiB).`,
 			if workdir != "" {
 				return fileLog(cmd.Context(), a.out, local.LogFile(workdir, name), follow)
 			}
-			return a.withControl(&f, func(c control) error {
-				return nodeLog(cmd.Context(), a.out, c, name, follow)
+			return a.withIdentity(&f, func(c control, self *identity.Source) error {
+				return nodeLog(cmd.Context(), a.out, c, self, name, follow)
 			})
 		},
 	}
-	cmd.Flags().StringSliceVar(&f.coordinators, "coordinator", nil, "addresses of the coordinators (default $"+coordinatorEnv+")")
+	f.addTarget(cmd)
 	cmd.Flags().StringVar(&workdir, "workdir", "", "directory of a local run")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines until interrupted")
 	return cmd
@@ -76,7 +77,7 @@ func fileLog(ctx context.Context, w io.Writer, path string, follow bool) error {
 }
 
 // nodeLog copies the log that the node itself serves.
-func nodeLog(ctx context.Context, w io.Writer, c control, name string, follow bool) (err error) {
+func nodeLog(ctx context.Context, w io.Writer, c control, self *identity.Source, name string, follow bool) (err error) {
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
 		return err
@@ -92,7 +93,8 @@ func nodeLog(ctx context.Context, w io.Writer, c control, name string, follow bo
 	if address == "" {
 		return inputError{fmt.Errorf("no node %s that serves its log; the nodes are: %s", name, strings.Join(names, ", "))}
 	}
-	u := url.URL{Scheme: "http", Host: address, Path: "/logs"}
+	client, scheme := self.HTTP()
+	u := url.URL{Scheme: scheme, Host: address, Path: "/logs"}
 	if follow {
 		u.RawQuery = "follow=1"
 	}
@@ -100,7 +102,7 @@ func nodeLog(ctx context.Context, w io.Writer, c control, name string, follow bo
 	if err != nil {
 		return fmt.Errorf("log of %s: %w", name, err)
 	}
-	reply, err := http.DefaultClient.Do(request)
+	reply, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("log of %s: %w", name, err)
 	}

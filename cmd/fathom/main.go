@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 func main() {
@@ -33,7 +34,8 @@ type app struct {
 	in         io.Reader
 	out, err   io.Writer
 	interrupts *interrupts
-	dial       func(addrs []string) (control, error)
+	// dial connects to coordinators; a nil identity means plain text.
+	dial func(addrs []string, self *identity.Source) (control, error)
 	// startCluster starts the processes of a job on this machine, with their
 	// files in dir; restarted is told whenever one died and was started again.
 	startCluster func(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error)
@@ -80,7 +82,7 @@ Begin with: fathom run deploy/jobs/quickstart.yaml`,
 	addGroup(root, "use", "Train:", a.newRun(), a.newJob(), a.newData())
 	addGroup(root, "control", "Control a running cluster:",
 		a.newSubmit(), a.newList(), a.newStatus(), a.newWatch(), a.newLogs(), a.newCancel(), a.newNodes())
-	addGroup(root, "process", "Processes of a cluster:", a.newEtcd(), a.newCoordinator(), a.newPS(), a.newWorker())
+	addGroup(root, "process", "Processes of a cluster:", a.newEtcd(), a.newCoordinator(), a.newPS(), a.newWorker(), a.newCerts())
 	root.AddCommand(a.newBench(), a.newVersion())
 
 	started = new(bool)

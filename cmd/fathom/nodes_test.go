@@ -56,10 +56,10 @@ func startProcess(t *testing.T, args ...string) *runningProcess {
 
 func TestServersAndWorkersJoinACoordinator(t *testing.T) {
 	dir := t.TempDir()
-	c := startProcess(t, "coordinator", "--name", "c-0", "--listen", "127.0.0.1:0", "--embedded-etcd", filepath.Join(dir, "etcd"), "--log-level", "warn")
+	c := startProcess(t, "coordinator", "--name", "c-0", "--listen", "127.0.0.1:0", "--embedded-etcd", filepath.Join(dir, "etcd"), "--log-level", "warn", "--insecure")
 	address := c.facts["listen"]
-	startProcess(t, "ps", "--name", "ps-0", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "ps-0"), "--coordinator", address, "--log-level", "warn")
-	w := startProcess(t, "worker", "--name", "worker-0", "--coordinator", address, "--log-level", "warn")
+	startProcess(t, "ps", "--name", "ps-0", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "ps-0"), "--coordinator", address, "--log-level", "warn", "--insecure")
+	w := startProcess(t, "worker", "--name", "worker-0", "--coordinator", address, "--log-level", "warn", "--insecure")
 
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -67,7 +67,7 @@ func TestServersAndWorkersJoinACoordinator(t *testing.T) {
 	for {
 		a, out, errs := newTestApp(t, nil)
 		a.dial = dialControl
-		if code := a.execute([]string{"nodes", "--coordinator", address, "-o", "json"}); code != 0 {
+		if code := a.execute([]string{"nodes", "--coordinator", address, "--insecure", "-o", "json"}); code != 0 {
 			t.Fatalf("nodes: %d %s", code, errs.String())
 		}
 		var nodes []nodeJSON
@@ -100,7 +100,7 @@ func TestEtcdServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := func(port int) string { return "http://127.0.0.1:" + strconv.Itoa(port) }
-	e := startProcess(t, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", url(ports[0]), "--peer-url", url(ports[1]))
+	e := startProcess(t, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", url(ports[0]), "--peer-url", url(ports[1]), "--insecure")
 	if e.facts["client"] != url(ports[0]) {
 		t.Errorf("serves on %s, want %s", e.facts["client"], url(ports[0]))
 	}

@@ -9,14 +9,17 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // processFlags are the flags of every long-running process.
 type processFlags struct {
-	name    string
-	metrics string
-	profile string
-	log     logLevel
+	name     string
+	metrics  string
+	profile  string
+	log      logLevel
+	security securityFlags
 }
 
 func (f *processFlags) add(cmd *cobra.Command, role string) {
@@ -24,6 +27,7 @@ func (f *processFlags) add(cmd *cobra.Command, role string) {
 	cmd.Flags().StringVar(&f.metrics, "metrics", "127.0.0.1:0", "HTTP address of /metrics, /healthz and /logs")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of this process to this directory when it ends")
 	f.log.add(cmd)
+	f.security.add(cmd)
 	mustRequire(cmd, "name")
 }
 
@@ -60,10 +64,11 @@ func mustRequire(cmd *cobra.Command, names ...string) {
 
 // process is the shell around the component that a node command runs.
 type process struct {
-	role     string
 	name     string
 	log      *slog.Logger
 	endpoint *endpoint
+	// identity secures all connections; nil: plain text.
+	identity *identity.Source
 	out      io.Writer
 }
 
@@ -74,9 +79,10 @@ type component interface {
 }
 
 // runProcess sets up logging and the endpoint, lets build make the component,
-// announces it on standard output and runs it. The end of ctx is the orderly
-// way to stop a process, so it is no error.
-func (a *app) runProcess(ctx context.Context, role string, f *processFlags, build func(*process) (component, []string, error)) (err error) {
+// announces it on standard output and runs it. The addresses are what the
+// process listens on and tells others. The end of ctx is the orderly way to stop
+// a process, so it is no error.
+func (a *app) runProcess(ctx context.Context, role identity.Role, f *processFlags, addresses []string, build func(*process) (component, []string, error)) (err error) {
 	stopProfile, err := startProfile(f.profile, f.name)
 	if err != nil {
 		return err
@@ -85,14 +91,18 @@ func (a *app) runProcess(ctx context.Context, role string, f *processFlags, buil
 	ring := newLogRing(logRingBytes)
 	log := newLogger(io.MultiWriter(a.err, ring), f.log.level).With("node", f.name)
 	slog.SetDefault(log) // for libraries that write to the standard logger
-	e, err := openEndpoint(f.metrics, ring)
+	self, err := f.security.loadAs(role, f.name, log, append(addresses, f.metrics)...)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", role, f.name, err)
+	}
+	e, err := openEndpoint(f.metrics, ring, self)
 	if err != nil {
 		return err
 	}
 	e.serve()
 	defer func() { err = errors.Join(err, e.close()) }()
 
-	p := &process{role: role, name: f.name, log: log, endpoint: e, out: a.out}
+	p := &process{name: f.name, log: log, endpoint: e, identity: self, out: a.out}
 	c, facts, err := build(p)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", role, f.name, err)

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 func ringOf(text string) *logRing {
@@ -40,8 +42,8 @@ func TestProcessServesItsEndpointUntilItIsStopped(t *testing.T) {
 	running := make(chan string)
 	ended := make(chan error)
 	go func() {
-		f := &processFlags{name: "ps-0", metrics: "127.0.0.1:0"}
-		ended <- a.runProcess(a.interrupts.ctx, "ps", f, func(p *process) (component, []string, error) {
+		f := &processFlags{name: "ps-0", metrics: "127.0.0.1:0", security: securityFlags{insecure: true}}
+		ended <- a.runProcess(a.interrupts.ctx, identity.PS, f, nil, func(p *process) (component, []string, error) {
 			p.log.Info("opened", "shards", 2)
 			return componentFunc(func(ctx context.Context) error {
 				running <- "http://" + p.endpoint.address()
@@ -86,22 +88,22 @@ func TestProcessThatFails(t *testing.T) {
 		},
 	} {
 		a, _, _ := newTestApp(t, nil)
-		f := &processFlags{name: "ps-0", metrics: "127.0.0.1:0"}
-		if err := a.runProcess(t.Context(), "ps", f, build); !errors.Is(err, boom) || !strings.Contains(err.Error(), "ps ps-0: ") {
+		f := &processFlags{name: "ps-0", metrics: "127.0.0.1:0", security: securityFlags{insecure: true}}
+		if err := a.runProcess(t.Context(), identity.PS, f, nil, build); !errors.Is(err, boom) || !strings.Contains(err.Error(), "ps ps-0: ") {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
 }
 
 func TestProcessWhoseMetricsPortIsTaken(t *testing.T) {
-	e, err := openEndpoint("127.0.0.1:0", newLogRing(1))
+	e, err := openEndpoint("127.0.0.1:0", newLogRing(1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.serve()
 	defer e.close()
 	a, _, _ := newTestApp(t, nil)
-	err = a.runProcess(t.Context(), "ps", &processFlags{name: "x", metrics: e.address()}, nil)
+	err = a.runProcess(t.Context(), identity.PS, &processFlags{name: "x", metrics: e.address(), security: securityFlags{insecure: true}}, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), e.address()) {
 		t.Errorf("error %v", err)
 	}

@@ -9,10 +9,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // observed is a cluster whose processes' metrics can be read.
 type observed interface {
+	// identity is who may read them; nil: anybody, in plain text.
+	identity() *identity.Source
 	// metricsAddresses returns the address of every process's endpoint, by name.
 	metricsAddresses() map[string]string
 }
@@ -49,7 +53,7 @@ var stageOrder = []string{"load", "pull", "compute", "push"}
 
 // newProfileReport reads the metrics of all processes and sums them up.
 func newProfileReport(ctx context.Context, dir string, c observed, trainSeconds float64) *profileReport {
-	all, missing := scrapeAll(ctx, c.metricsAddresses())
+	all, missing := scrapeAll(ctx, c)
 	r := &profileReport{Dir: dir, Missing: missing}
 	r.Stages = stageTimes(all, "worker", trainSeconds, stagesOf("fathom_trainer_stage_seconds"))
 	total := 0.0
@@ -67,13 +71,14 @@ func newProfileReport(ctx context.Context, dir string, c observed, trainSeconds 
 
 // scrapeAll reads the metrics of all processes at once, in the order of their
 // names.
-func scrapeAll(ctx context.Context, addresses map[string]string) (all []scraped, missing []string) {
+func scrapeAll(ctx context.Context, c observed) (all []scraped, missing []string) {
+	addresses := c.metricsAddresses()
 	names := slices.Sorted(maps.Keys(addresses))
 	found := make([]*scraped, len(names))
 	var g sync.WaitGroup
 	for i, name := range names {
 		g.Go(func() {
-			if e, err := scrape(ctx, addresses[name]); err == nil {
+			if e, err := scrape(ctx, c.identity(), addresses[name]); err == nil {
 				found[i] = &scraped{name, time.Now(), e}
 			}
 		})

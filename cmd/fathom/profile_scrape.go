@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 const (
@@ -37,14 +39,16 @@ func (s scraped) role() string {
 }
 
 // scrape reads a process's metrics.
-func scrape(ctx context.Context, address string) (_ exposition, err error) {
+func scrape(ctx context.Context, self *identity.Source, address string) (_ exposition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	client, scheme := self.HTTP()
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/metrics", nil)
 	if err != nil {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}
-	reply, err := http.DefaultClient.Do(request)
+	reply, err := client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"github.com/fathom-train/fathom/proto/identity"
 	"github.com/fathom-train/fathom/ps"
 )
 
@@ -19,8 +20,9 @@ func (a *app) newPS() *cobra.Command {
 			if err := checkCPU(); err != nil {
 				return err
 			}
-			return a.runProcess(cmd.Context(), "ps", &f, func(p *process) (component, []string, error) {
+			return a.runProcess(cmd.Context(), identity.PS, &f, []string{cfg.Listen, cfg.Advertise}, func(p *process) (component, []string, error) {
 				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
+				cfg.Identity = p.identity
 				cfg.MetricsAddress = p.endpoint.address()
 				s, err := ps.New(cfg)
 				if err != nil {

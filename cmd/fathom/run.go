@@ -14,6 +14,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // cancelPatience bounds how long an interrupted run waits for the coordinator
@@ -22,12 +23,13 @@ const cancelPatience = 3 * time.Second
 
 // runFlags are the flags of fathom run.
 type runFlags struct {
-	sets    []string
-	workdir string
-	keep    bool
-	profile string
-	output  output
-	log     logLevel
+	sets     []string
+	workdir  string
+	keep     bool
+	profile  string
+	insecure bool
+	output   output
+	log      logLevel
 	// sizes are the flags that stand for a value of the job.
 	sizes map[string]*int
 }
@@ -76,6 +78,7 @@ and stops the cluster in order, a second one kills it at once.`,
 	cmd.Flags().StringVar(&f.workdir, "workdir", "", "directory of logs, data and result (default a new one in the temporary directory)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the servers' data, too, when the job is done")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of every process to this directory, and show where the time went")
+	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "plain text between the processes; every user of this machine can reach them")
 	f.output.add(cmd)
 	f.log.add(cmd)
 	return cmd
@@ -85,6 +88,8 @@ and stops the cluster in order, a second one kills it at once.`,
 type cluster interface {
 	// coordinators are the addresses to talk to.
 	coordinators() []string
+	// identity is who may talk to them; nil: anybody, in plain text.
+	identity() *identity.Source
 	// failed delivers why the cluster cannot go on.
 	failed() <-chan error
 	// restarts counts, by process, how often it died and was started again.
@@ -109,14 +114,14 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 		fmt.Fprintf(a.err, "%s: working in %s\n", j.Metadata.Name, dir)
 	}
 	p := newProgress(a.err, f.output, a.now)
-	c, err := a.startCluster(ctx, j, dir, clusterOptions{f.log, profileDir}, p.restarted)
+	c, err := a.startCluster(ctx, j, dir, clusterOptions{f.log, profileDir, f.insecure}, p.restarted)
 	if err != nil {
 		p.close()
 		return fmt.Errorf("start the cluster: %w", err)
 	}
 	a.interrupts.onSecond(c.kill)
 	if f.output == outputText {
-		fmt.Fprintf(a.err, "%s: coordinator at %s, for fathom nodes, status and logs\n", j.Metadata.Name, strings.Join(c.coordinators(), ","))
+		fmt.Fprintf(a.err, "%s: for fathom nodes, status and logs:\n  export %s\n", j.Metadata.Name, environment(c))
 	}
 	last, err := a.trainOn(ctx, c, j, p)
 	p.close()
@@ -147,10 +152,19 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 	return a.printResult(f.output, r)
 }
 
+// environment is what lets other commands reach the cluster.
+func environment(c cluster) string {
+	e := coordinatorEnv + "=" + strings.Join(c.coordinators(), ",")
+	if self := c.identity(); self != nil {
+		e += " " + credentialsEnv + "=" + self.Dir()
+	}
+	return e
+}
+
 // trainOn submits the job and follows it to its end. When ctx ends first, the
 // job is cancelled.
 func (a *app) trainOn(ctx context.Context, c cluster, j *job.Job, p progress) (last *proto.JobStatus, err error) {
-	control, err := a.dial(c.coordinators())
+	control, err := a.dial(c.coordinators(), c.identity())
 	if err != nil {
 		return nil, err
 	}

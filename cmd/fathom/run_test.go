@@ -13,6 +13,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // fakeCluster is a local cluster without processes.
@@ -32,10 +33,11 @@ func (c *fakeCluster) told(j *job.Job, dir string, o clusterOptions) map[string]
 	return c.died
 }
 
-func (c *fakeCluster) coordinators() []string   { return []string{"c:1"} }
-func (c *fakeCluster) failed() <-chan error     { return c.dead }
-func (c *fakeCluster) restarts() map[string]int { return c.died }
-func (c *fakeCluster) kill()                    { c.killed++ }
+func (c *fakeCluster) coordinators() []string     { return []string{"c:1"} }
+func (c *fakeCluster) identity() *identity.Source { return nil }
+func (c *fakeCluster) failed() <-chan error       { return c.dead }
+func (c *fakeCluster) restarts() map[string]int   { return c.died }
+func (c *fakeCluster) kill()                      { c.killed++ }
 func (c *fakeCluster) stop() (map[string]float64, error) {
 	c.stopped++
 	return map[string]float64{"etcd": 1, "ps": 3}, c.stopErr

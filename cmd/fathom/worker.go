@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/proto/identity"
 	"github.com/fathom-train/fathom/worker"
 )
 
@@ -20,8 +21,9 @@ func (a *app) newWorker() *cobra.Command {
 			if err := checkCPU(); err != nil {
 				return err
 			}
-			return a.runProcess(cmd.Context(), "worker", &f, func(p *process) (component, []string, error) {
+			return a.runProcess(cmd.Context(), identity.Worker, &f, nil, func(p *process) (component, []string, error) {
 				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
+				cfg.Identity = p.identity
 				cfg.MetricsAddress = p.endpoint.address()
 				w, err := worker.New(cfg)
 				if err != nil {

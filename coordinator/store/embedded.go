@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 const (
@@ -26,6 +30,10 @@ type EmbeddedConfig struct {
 	DataDir   string
 	ClientURL string // such as http://127.0.0.1:2379
 	PeerURL   string
+	// CredentialsDir holds the server's certificate, key and authorities
+	// (identity.CertFile, ...), for https URLs. Only coordinators' certificates
+	// are let in. Empty: plain text.
+	CredentialsDir string
 	// LogFile receives the server's own log; empty: errors only, on stderr.
 	LogFile string
 }
@@ -34,6 +42,7 @@ type EmbeddedConfig struct {
 // is acknowledged.
 type Embedded struct {
 	server *embed.Etcd
+	scheme string
 	level  zap.AtomicLevel // of the server's own log
 }
 
@@ -53,7 +62,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	}
 	select {
 	case <-server.Server.ReadyNotify():
-		return &Embedded{server: server, level: level}, nil
+		return &Embedded{server: server, scheme: c.ListenClientUrls[0].Scheme, level: level}, nil
 	case err = <-server.Err():
 	case <-server.Server.StopNotify():
 		err = errors.New("it stopped by itself")
@@ -85,7 +94,22 @@ func embeddedConfig(cfg EmbeddedConfig) (*embed.Config, error) {
 	c.QuotaBackendBytes = embeddedQuotaBytes
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, embeddedHistory
 	c.EnableGRPCGateway = false
+	if cfg.CredentialsDir != "" {
+		c.ClientTLSInfo = secured(cfg.CredentialsDir, identity.Coordinator)
+		c.PeerTLSInfo = secured(cfg.CredentialsDir, identity.Etcd)
+	}
 	return c, nil
+}
+
+// secured lets in the certificates of one role.
+func secured(dir string, role identity.Role) transport.TLSInfo {
+	return transport.TLSInfo{
+		CertFile:       filepath.Join(dir, identity.CertFile),
+		KeyFile:        filepath.Join(dir, identity.KeyFile),
+		TrustedCAFile:  filepath.Join(dir, identity.CAFile),
+		ClientCertAuth: true,
+		AllowedCNs:     []string{identity.Identity{Role: role}.CommonName()},
+	}
 }
 
 // embeddedLog gives the server its logger and returns the logger's level.
@@ -107,7 +131,7 @@ func embeddedLog(c *embed.Config, file string) (zap.AtomicLevel, error) {
 // ClientURL is where the server serves its clients, with the port it really
 // listens on.
 func (e *Embedded) ClientURL() string {
-	return "http://" + e.server.Clients[0].Addr().String()
+	return e.scheme + "://" + e.server.Clients[0].Addr().String()
 }
 
 // Err delivers the error that ended the server by itself.

@@ -10,6 +10,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 )
 
 const (
@@ -29,14 +31,16 @@ type etcdStore struct {
 	client *clientv3.Client
 }
 
-// OpenEtcd returns a store on the etcd cluster with the given client URLs. It
-// does not wait for the cluster to be reachable.
-func OpenEtcd(endpoints []string) (Store, error) {
+// OpenEtcd returns a store on the etcd cluster with the given client URLs, all
+// connections to it with the credentials. It does not wait for the cluster to be
+// reachable.
+func OpenEtcd(endpoints []string, secure credentials.TransportCredentials) (Store, error) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints:            endpoints,
 		DialTimeout:          dialTimeout,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
+		DialOptions:          []grpc.DialOption{grpc.WithTransportCredentials(secure)},
 		// Every error is returned to the caller, who logs it.
 		Logger: zap.NewNop(),
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // testTimeout is far beyond what any step needs: a test that reaches it fails.
@@ -34,7 +35,7 @@ func etcdTwin(t *testing.T) twin {
 	return twin{
 		open: func(t *testing.T) Store {
 			t.Helper()
-			s, err := OpenEtcd([]string{e.ClientURL()})
+			s, err := OpenEtcd([]string{e.ClientURL()}, insecure.NewCredentials())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -323,7 +324,7 @@ func TestEmbeddedServerKeepsWhatItAcknowledged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := OpenEtcd([]string{e.ClientURL()})
+		s, err := OpenEtcd([]string{e.ClientURL()}, insecure.NewCredentials())
 		if err != nil {
 			t.Fatal(err)
 		}

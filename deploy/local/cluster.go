@@ -11,7 +11,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/fathom-train/fathom/deploy/certs"
 	"github.com/fathom-train/fathom/deploy/plan"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // Cluster is a plan that runs.
@@ -78,6 +80,9 @@ func (c *Cluster) prepare() (err error) {
 	if c.ports, err = allocate(c.plan.Ports(), portsFile(dir)); err != nil {
 		return err
 	}
+	if err := c.issue(); err != nil {
+		return err
+	}
 	c.launcher = newLauncher()
 	for _, process := range c.plan.Processes {
 		log, err := openLog(LogFile(dir, process.Name), c.options.LogBytesMax)
@@ -93,6 +98,23 @@ func (c *Cluster) prepare() (err error) {
 		}
 	}
 	return nil
+}
+
+// issue makes certificates for the processes, and one for commands. They are
+// made anew at every start; the authority stays.
+func (c *Cluster) issue() error {
+	dir := c.options.WorkDir
+	ca, err := certs.OpenOrCreate(CredentialsDir(dir, "ca"), "local")
+	if err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	for _, p := range c.plan.Processes {
+		r := certs.Request{Role: identity.Role(p.Role), Name: p.Name, Hosts: []string{host, "localhost", "::1"}}
+		if err := ca.Issue(CredentialsDir(dir, p.Name), r); err != nil {
+			return err
+		}
+	}
+	return ca.Issue(CredentialsDir(dir, AdminName), certs.Request{Role: identity.Admin, Name: AdminName})
 }
 
 // startRole starts all processes of a role and waits until they serve.

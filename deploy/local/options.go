@@ -93,6 +93,15 @@ func LogFile(workDir, process string) string {
 	return filepath.Join(workDir, "logs", process+".log")
 }
 
+// CredentialsDir returns where the certificate of a process is in a working
+// directory, or that of AdminName for whoever drives the cluster.
+func CredentialsDir(workDir, process string) string {
+	return filepath.Join(workDir, "credentials", process)
+}
+
+// AdminName is the name of the certificate for commands.
+const AdminName = "admin"
+
 func dataDir(workDir, process string) string {
 	return filepath.Join(workDir, "data", process)
 }

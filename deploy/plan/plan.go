@@ -36,6 +36,9 @@ func (p Port) String() string { return "{" + p.Process + "." + p.Name + "}" }
 // DataDir stands for a process's own directory in its arguments.
 const DataDir = "{data}"
 
+// CredentialsDir stands for the directory of a process's own certificate.
+const CredentialsDir = "{credentials}"
+
 // Process is one process of the cluster.
 type Process struct {
 	// Name is unique in the plan and stable over restarts: etcd, coordinator,
@@ -68,6 +71,16 @@ type Options struct {
 	// ProfileDir is where the processes write profiles of themselves; empty: they
 	// write none.
 	ProfileDir string
+	// Insecure leaves the connections between the processes in plain text.
+	Insecure bool
+}
+
+// scheme of the URLs of etcd.
+func (o Options) scheme() string {
+	if o.Insecure {
+		return "http"
+	}
+	return "https"
 }
 
 // ErrOptions is what every error about Options is.
@@ -120,14 +133,14 @@ func etcd(o Options) Process {
 	peer := Port{"etcd", "peer"}
 	o.LogLevel = "" // it would say a lot
 	p := node("etcd", Etcd, o, []Port{EtcdClient, peer}, "--data-dir", DataDir,
-		"--client-url", "http://"+EtcdClient.String(), "--peer-url", "http://"+peer.String())
+		"--client-url", o.scheme()+"://"+EtcdClient.String(), "--peer-url", o.scheme()+"://"+peer.String())
 	p.Data = true
 	return p
 }
 
 func coordinator(o Options) Process {
 	return node("coordinator", Coordinator, o, []Port{CoordinatorListen},
-		"--listen", CoordinatorListen.String(), "--etcd", "http://"+EtcdClient.String())
+		"--listen", CoordinatorListen.String(), "--etcd", o.scheme()+"://"+EtcdClient.String())
 }
 
 func server(i int, o Options) Process {
@@ -144,12 +157,17 @@ func worker(i int, o Options) Process {
 		"--coordinator", CoordinatorListen.String(), "--threads", strconv.Itoa(o.Threads))
 }
 
-// node returns a process with the flags that coordinator, servers and workers share.
+// node returns a process with the flags that all roles share.
 func node(name string, role Role, o Options, ports []Port, args ...string) Process {
 	metrics := Port{name, "metrics"}
 	p := Process{Name: name, Role: role, Restart: true, Ports: append(ports, metrics)}
 	p.Args = append([]string{string(role), "--name", name}, args...)
 	p.Args = append(p.Args, "--metrics", metrics.String())
+	if o.Insecure {
+		p.Args = append(p.Args, "--insecure")
+	} else {
+		p.Args = append(p.Args, "--credentials", CredentialsDir)
+	}
 	if o.LogLevel != "" {
 		p.Args = append(p.Args, "--log-level", o.LogLevel)
 	}
@@ -169,9 +187,9 @@ func (p Plan) Ports() []Port {
 }
 
 // Expand returns the arguments with the host:port of every port and the
-// process's own directory in place of the symbols.
-func (p Plan) Expand(args []string, address func(Port) string, dataDir string) []string {
-	symbols := []string{DataDir, dataDir}
+// process's own directories in place of the symbols.
+func (p Plan) Expand(args []string, address func(Port) string, dataDir, credentialsDir string) []string {
+	symbols := []string{DataDir, dataDir, CredentialsDir, credentialsDir}
 	for _, port := range p.Ports() {
 		symbols = append(symbols, port.String(), address(port))
 	}

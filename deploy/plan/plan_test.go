@@ -44,7 +44,7 @@ func TestPlanIsGolden(t *testing.T) {
 	var b strings.Builder
 	for _, q := range p.Processes {
 		fmt.Fprintf(&b, "%s (%s) data=%v restart=%v\n  %s\n  %s\n", q.Name, q.Role, q.Data, q.Restart,
-			strings.Join(q.Args, " "), strings.Join(p.Expand(q.Args, address, "/data/"+q.Name), " "))
+			strings.Join(q.Args, " "), strings.Join(p.Expand(q.Args, address, "/data/"+q.Name, "/credentials/"+q.Name), " "))
 	}
 	const golden = "testdata/plan.golden"
 	if *update {

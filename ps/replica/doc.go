@@ -9,7 +9,7 @@
 //
 // All methods are safe for concurrent use.
 //
-//	mux, err := replica.ListenMux("127.0.0.1:7001")
+//	mux, err := replica.ListenMux("127.0.0.1:7001", nil)
 //	g, err := replica.Open(replica.Config{Dir: dir, Group: "job/0", Node: "ps-0",
 //		Address: mux.Addr(), Members: members, Bootstrap: true}, mux)
 //	results, err := g.Propose(ctx, commands)

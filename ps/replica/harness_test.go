@@ -182,7 +182,7 @@ func newCluster(t testing.TB, n int) *cluster {
 // tcp starts the replicas over TCP.
 func (c *cluster) tcp() *cluster {
 	for i := range c.members {
-		m, err := ListenMux("127.0.0.1:0")
+		m, err := ListenMux("127.0.0.1:0", nil)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -196,7 +196,7 @@ func TestGroupMovesToOtherNodes(t *testing.T) {
 	c.train(1, 5, rows)
 	plan := slices.Clone(c.members)
 	for i := range 2 {
-		m, err := ListenMux("127.0.0.1:0")
+		m, err := ListenMux("127.0.0.1:0", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

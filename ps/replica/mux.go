@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // raftByte is the first byte of a raft connection; HTTP/2 starts with 'P'.
@@ -25,10 +28,12 @@ const (
 
 // Mux is one TCP listener shared by gRPC and the raft groups of a node. A raft
 // connection starts with 0x01, the length of the group's name (one byte) and
-// the name; everything else is gRPC.
+// the name; everything else is gRPC. With an identity all of it is inside of
+// TLS, and only servers may speak raft.
 type Mux struct {
 	listener net.Listener
 	dial     Dialer
+	identity *identity.Source // nil: plain text
 	grpc     *acceptor
 	// greetings holds one token per connection in its greeting.
 	greetings chan struct{}
@@ -42,8 +47,9 @@ type Mux struct {
 	closed bool
 }
 
-// ListenMux listens on addr ("host:port"; port 0 takes a free one).
-func ListenMux(addr string) (*Mux, error) {
+// ListenMux listens on addr ("host:port"; port 0 takes a free one). A nil
+// identity means plain text.
+func ListenMux(addr string, self *identity.Source) (*Mux, error) {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: the port is in use by another process", addr)
@@ -51,14 +57,15 @@ func ListenMux(addr string) (*Mux, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return NewMux(l, nil), nil
+	return NewMux(l, nil, self), nil
 }
 
 // Dialer connects to the mux of another node.
 type Dialer func(ctx context.Context, address string) (net.Conn, error)
 
-// NewMux shares an open listener; nil dials over TCP.
-func NewMux(l net.Listener, dial Dialer) *Mux {
+// NewMux shares an open listener; a nil dial dials over TCP, a nil identity means
+// plain text.
+func NewMux(l net.Listener, dial Dialer, self *identity.Source) *Mux {
 	if dial == nil {
 		dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -67,6 +74,7 @@ func NewMux(l net.Listener, dial Dialer) *Mux {
 	m := &Mux{
 		listener:  l,
 		dial:      dial,
+		identity:  self,
 		grpc:      newAcceptor(l.Addr()),
 		greetings: make(chan struct{}, greetingsMax),
 		groups:    map[string]*layer{},
@@ -172,18 +180,49 @@ func (m *Mux) greet(conn net.Conn) bool {
 	if closed {
 		conn.Close()
 	}
-	target, first, err := m.greeting(conn)
+	raw := conn
+	conn, peer, err := m.secure(raw)
+	var (
+		target *acceptor
+		first  byte
+	)
+	if err == nil {
+		target, first, err = m.greeting(conn)
+	}
 	m.mu.Lock()
-	delete(m.silent, conn)
+	delete(m.silent, raw)
 	m.mu.Unlock()
 	<-m.greetings
-	if err != nil || target == nil {
+	if err != nil || target == nil || first == raftByte && m.identity != nil && peer != identity.PS {
 		return false
 	}
 	if first != raftByte {
 		conn = &peeked{Conn: conn, first: []byte{first}}
 	}
 	return target.hand(conn)
+}
+
+// secure makes the handshake of a connection, if there is to be one.
+func (m *Mux) secure(conn net.Conn) (net.Conn, identity.Role, error) {
+	if m.identity == nil {
+		return conn, "", nil
+	}
+	secured, peer, err := m.identity.Accept(conn)
+	if err != nil {
+		return nil, "", err
+	}
+	return secured, peer.Role, nil
+}
+
+// Unwrap returns the TLS connection within one that the gRPC listener handed
+// out.
+func Unwrap(conn net.Conn) (*tls.Conn, bool) {
+	p, ok := conn.(*peeked)
+	if !ok {
+		return nil, false
+	}
+	secured, ok := p.Conn.(*tls.Conn)
+	return secured, ok
 }
 
 func (m *Mux) greeting(conn net.Conn) (*acceptor, byte, error) {

@@ -13,7 +13,7 @@ import (
 
 func TestMuxSortsConnectionsByTheirFirstByte(t *testing.T) {
 	t.Parallel()
-	m, err := ListenMux("127.0.0.1:0")
+	m, err := ListenMux("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,23 +84,23 @@ func TestMuxSortsConnectionsByTheirFirstByte(t *testing.T) {
 
 func TestPortInUseIsSaidPlainly(t *testing.T) {
 	t.Parallel()
-	m, err := ListenMux("127.0.0.1:0")
+	m, err := ListenMux("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	_, err = ListenMux(m.Addr())
+	_, err = ListenMux(m.Addr(), nil)
 	if err == nil || !strings.Contains(err.Error(), "in use") || !strings.Contains(err.Error(), m.Addr()) {
 		t.Errorf("error %v", err)
 	}
-	if _, err := ListenMux("nonsense"); err == nil {
+	if _, err := ListenMux("nonsense", nil); err == nil {
 		t.Error("listens on nonsense")
 	}
 }
 
 func TestSilentConnectionsDoNotOutliveTheMux(t *testing.T) {
 	t.Parallel()
-	m, err := ListenMux("127.0.0.1:0")
+	m, err := ListenMux("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

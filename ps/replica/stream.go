@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // layer is the raft.StreamLayer of one group. It knows every connection of the
@@ -49,7 +52,7 @@ func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, er
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := l.mux.dial(ctx, host)
+	conn, err := l.dial(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +69,23 @@ func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, er
 		return nil, err
 	}
 	return l.track(conn)
+}
+
+// dial connects to a node, inside of TLS if this one has an identity.
+func (l *layer) dial(ctx context.Context, to string) (net.Conn, error) {
+	conn, err := l.mux.dial(ctx, to)
+	if err != nil || l.mux.identity == nil {
+		return conn, err
+	}
+	host, _, err := net.SplitHostPort(to)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	secured := tls.Client(conn, l.mux.identity.Client(host, identity.PS))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return secured, nil
 }
 
 // Close unregisters the group and closes its connections.
@@ -94,19 +114,28 @@ func (l *layer) track(conn net.Conn) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	l.conns[conn] = struct{}{}
-	return &tracked{Conn: conn, layer: l}, nil
+	t := &tracked{Conn: conn, layer: l}
+	if l.mux.identity != nil {
+		// It must not outlive the certificates it began with for long.
+		t.age = time.AfterFunc(identity.ConnectionAge, func() { t.Close() })
+	}
+	return t, nil
 }
 
 // tracked leaves its layer when it is closed.
 type tracked struct {
 	net.Conn
 	layer *layer
+	age   *time.Timer // nil: it may grow old
 }
 
 func (t *tracked) Close() error {
 	t.layer.mu.Lock()
 	delete(t.layer.conns, t.Conn)
 	t.layer.mu.Unlock()
+	if t.age != nil {
+		t.age.Stop()
+	}
 	return t.Conn.Close()
 }
 

@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/proto/identity"
+)
+
+// What can be reached of a running cluster without a certificate, or with one
+// that is for something else, is nothing; the run itself is not disturbed.
+func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
+	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob))
+	server := r.leaderPast(5, limit)
+	address := server.flag("--listen")
+	groups, err := os.ReadDir(filepath.Join(server.flag("--data-dir"), "groups"))
+	if err != nil || len(groups) == 0 {
+		t.Fatalf("groups: %v, %v", groups, err)
+	}
+	load := func(name string) *identity.Source {
+		s, err := identity.Load(filepath.Join(r.workdir, "credentials", name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	worker, ps, admin := load("worker-0"), load("ps-0"), load("admin")
+
+	shardStatusCode := func(secure credentials.TransportCredentials) codes.Code {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(secure))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		_, err = proto.NewParameterServerClient(conn).ShardStatus(ctx, &proto.ShardStatusRequest{Job: groups[0].Name()})
+		return status.Code(err)
+	}
+	for name, c := range map[string]struct {
+		secure credentials.TransportCredentials
+		want   codes.Code
+	}{
+		"admin":          {admin.Dialer(identity.PS), codes.OK},
+		"server":         {ps.Dialer(identity.PS), codes.PermissionDenied},
+		"plain text":     {insecure.NewCredentials(), codes.Unavailable},
+		"no certificate": {credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}), codes.Unavailable},
+	} {
+		if got := shardStatusCode(c.secure); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+
+	// Raft is for servers: others are hung up on before they can say a word.
+	raft := func(s *identity.Source) (closed bool) {
+		conn, err := tls.Dial("tcp", address, s.Client("127.0.0.1", identity.PS))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		group := groups[0].Name() + "/0"
+		if _, err := conn.Write(append([]byte{1, byte(len(group))}, group...)); err != nil {
+			return true
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Read(make([]byte, 1))
+		var timeout net.Error
+		if err == nil {
+			t.Error("raft spoke first")
+		}
+		return !(asTimeout(err, &timeout) && timeout.Timeout())
+	}
+	if raft(ps) {
+		t.Error("a server's raft connection was closed")
+	}
+	if !raft(worker) {
+		t.Error("a worker may speak raft")
+	}
+
+	// etcd takes coordinators only.
+	etcd := r.children("etcd")[0].flag("--client-url")
+	for name, want := range map[string]bool{"coordinator": true, "worker-0": false, "admin": false} {
+		if got := reaches(t, load(name), etcd[len("https://"):]); got != want {
+			t.Errorf("%s reaches etcd: %v, want %v", name, got, want)
+		}
+	}
+	r.result(limit)
+}
+
+func asTimeout(err error, target *net.Error) bool {
+	e, ok := err.(net.Error)
+	if ok {
+		*target = e
+	}
+	return ok
+}
+
+// reaches tells whether a TLS server lets the certificate in: it answers an
+// HTTP/2 preface with its settings.
+func reaches(t *testing.T, s *identity.Source, address string) bool {
+	t.Helper()
+	conn, err := tls.Dial("tcp", address, s.Client("127.0.0.1", identity.Etcd))
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+		return false
+	}
+	_, err = conn.Read(make([]byte, 1))
+	return err == nil
+}
