@@ -10,10 +10,6 @@ import (
 	"github.com/fathom-train/fathom/shard"
 )
 
-// preImages is how many versions beside the current one a shard can be read
-// at: a worker may read version v while the others have finished step v+1.
-const preImages = 1
-
 // layout is the job's parameters in the wire's form.
 type layout struct {
 	tables []*proto.Table
@@ -71,7 +67,7 @@ func denseOf(s shard.ID, placed []shard.ID) []int {
 func (r *run) schema(s shard.ID) *proto.Schema {
 	w := &proto.Schema{
 		Job: r.id(), Run: r.run, Seed: r.job.Spec.Train.Seed, Lanes: uint32(r.job.Spec.Train.Lanes),
-		PreImages: preImages, Tables: r.layout.tables,
+		PreImages: uint32(r.job.PreImages()), PipelineDepth: uint32(*r.job.Spec.Train.PipelineDepth), Tables: r.layout.tables,
 	}
 	for _, i := range denseOf(s, r.place.Dense) {
 		w.Dense = append(w.Dense, r.layout.dense[i])

@@ -92,7 +92,7 @@ func TestGroupsAreOrderedByTheSchemaAndFormedOnce(t *testing.T) {
 			t.Fatalf("groups %v", last)
 		}
 		s := last[0].GetSchema()
-		if s.GetJob() != last[0].GetJob() || !strings.HasPrefix(s.GetJob(), "form-") || s.GetRun() == 0 || s.GetSeed() != 7 || s.GetLanes() != 4 || s.GetPreImages() != 1 {
+		if s.GetJob() != last[0].GetJob() || !strings.HasPrefix(s.GetJob(), "form-") || s.GetRun() == 0 || s.GetSeed() != 7 || s.GetLanes() != 4 || s.GetPreImages() != 3 || s.GetPipelineDepth() != 1 {
 			t.Errorf("schema %v", s)
 		}
 		if len(s.GetTables()) != 1 || s.GetTables()[0].GetColumns()[0].GetWidth() != 1 || !strings.Contains(string(s.GetTables()[0].GetColumns()[0].GetOptimizer()), "lamb") {

@@ -2045,14 +2045,15 @@ func (x *GroupOrder) GetLeader() string {
 
 // Schema is the initial entry of a shard's log: all its state machine must know.
 type Schema struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Job       string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Run       uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"` // identifies this run of the job in every push
-	Seed      uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
-	Lanes     uint32                 `protobuf:"varint,4,opt,name=lanes,proto3" json:"lanes,omitempty"`
-	PreImages uint32                 `protobuf:"varint,5,opt,name=pre_images,json=preImages,proto3" json:"pre_images,omitempty"` // versions readable beside the current one
-	Tables    []*Table               `protobuf:"bytes,6,rep,name=tables,proto3" json:"tables,omitempty"`
-	Dense     []*DenseTensor         `protobuf:"bytes,7,rep,name=dense,proto3" json:"dense,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Run           uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"` // identifies this run of the job in every push
+	Seed          uint64                 `protobuf:"varint,3,opt,name=seed,proto3" json:"seed,omitempty"`
+	Lanes         uint32                 `protobuf:"varint,4,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	PreImages     uint32                 `protobuf:"varint,5,opt,name=pre_images,json=preImages,proto3" json:"pre_images,omitempty"` // versions readable beside the current one
+	Tables        []*Table               `protobuf:"bytes,6,rep,name=tables,proto3" json:"tables,omitempty"`
+	Dense         []*DenseTensor         `protobuf:"bytes,7,rep,name=dense,proto3" json:"dense,omitempty"`
+	PipelineDepth uint32                 `protobuf:"varint,8,opt,name=pipeline_depth,json=pipelineDepth,proto3" json:"pipeline_depth,omitempty"` // by how many steps a push may be ahead of the next
 	// Of a later phase of the job: how often the tables were formed anew, the
 	// version that did it, and what they take over from those before.
 	Phase         uint32 `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
@@ -2139,6 +2140,13 @@ func (x *Schema) GetDense() []*DenseTensor {
 		return x.Dense
 	}
 	return nil
+}
+
+func (x *Schema) GetPipelineDepth() uint32 {
+	if x != nil {
+		return x.PipelineDepth
+	}
+	return 0
 }
 
 func (x *Schema) GetPhase() uint32 {
@@ -3040,7 +3048,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
 	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
-	"\x06leader\x18\x15 \x01(\tR\x06leader\"\x98\x02\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xbf\x02\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -3049,7 +3057,8 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\n" +
 	"pre_images\x18\x05 \x01(\rR\tpreImages\x12(\n" +
 	"\x06tables\x18\x06 \x03(\v2\x10.fathom.v1.TableR\x06tables\x12,\n" +
-	"\x05dense\x18\a \x03(\v2\x16.fathom.v1.DenseTensorR\x05dense\x12\x14\n" +
+	"\x05dense\x18\a \x03(\v2\x16.fathom.v1.DenseTensorR\x05dense\x12%\n" +
+	"\x0epipeline_depth\x18\b \x01(\rR\rpipelineDepth\x12\x14\n" +
 	"\x05phase\x18\x14 \x01(\rR\x05phase\x12\x12\n" +
 	"\x04base\x18\x15 \x01(\x04R\x04base\x12\x1f\n" +
 	"\vcarry_dense\x18\x16 \x01(\bR\n" +

@@ -18,7 +18,7 @@ import (
 func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 	s := fsm.Schema{
 		Job: p.GetJob(), Run: p.GetRun(), Seed: p.GetSeed(),
-		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()),
+		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()), PipelineDepth: int(p.GetPipelineDepth()),
 		Phase: p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
 	}
 	for _, t := range p.GetTables() {

@@ -170,7 +170,8 @@ func localShards(j *job.Job, shards int) (*client.Client, []*fsm.State, error) {
 	var routes []client.Route
 	var states []*fsm.State
 	for _, s := range shard.Even(shards).Shards {
-		schema := fsm.Schema{Job: j.Metadata.Name, Run: benchRun, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes, PreImages: 1}
+		schema := fsm.Schema{Job: j.Metadata.Name, Run: benchRun, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes,
+			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
 		for _, t := range tables {
 			columns := make([]table.Column, len(t.Columns))
 			for i, c := range t.Columns {

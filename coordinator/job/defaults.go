@@ -127,11 +127,19 @@ func (s Synthetic) withDefaults() Synthetic {
 	return s
 }
 
+// defaultPipelineDepth overlaps computing a step with pushing and applying the
+// one before it.
+const defaultPipelineDepth = 1
+
 func (t Train) withDefaults() Train {
 	setDefault(&t.Epochs, 1)
 	setDefault(&t.BatchSize, 4096)
 	setDefault(&t.Lanes, 4)
 	setDefault(&t.Mode, "sync")
+	if t.PipelineDepth == nil {
+		depth := defaultPipelineDepth
+		t.PipelineDepth = &depth
+	}
 	setDefault(&t.Compute, model.F32)
 	setDefault(&t.Optimizer.Name, "lamb")
 	t.Optimizer = t.Optimizer.WithDefaults()

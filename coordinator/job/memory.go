@@ -20,9 +20,6 @@ type Memory struct {
 const (
 	// indexBytesPerRow: a slot has 16 bytes and at least every fourth is used.
 	indexBytesPerRow = 64
-	// denseCopies: a tensor is kept with its value before the last step, which
-	// followers may still be asked for.
-	denseCopies = 2
 	// processBytes is the program, its buffers and what of the logs is in memory.
 	processBytes = 128 << 20
 )
@@ -57,7 +54,8 @@ func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 		if err != nil {
 			return Memory{}, fmt.Errorf("tensor %s: %w", d.Name, err)
 		}
-		denseFloats += n
+		// Its values before the last steps are kept too, for workers behind.
+		denseFloats += n + int64(d.Size)*int64(j.PreImages())
 	}
 	// Shards are spread evenly, so the fullest server has the count rounded up.
 	k := j.Spec.Cluster
@@ -65,7 +63,7 @@ func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 	share := func(bytes int64) int64 { return bytes / int64(k.Shards) * held }
 	m.Process = processBytes
 	m.Rows = share(tableBytes)
-	m.Dense = share(4 * denseFloats * denseCopies)
+	m.Dense = share(4 * denseFloats)
 	m.Total = m.Rows + m.Dense + m.Process
 	return m, nil
 }

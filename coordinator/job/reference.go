@@ -48,6 +48,8 @@ func means(doc string) rule { return rule{doc: doc} }
 const (
 	rowsMax   = 1 << 40
 	fieldsMax = model.FieldsMax
+	// pipelineDepthMax is what the state machine of a shard allows.
+	pipelineDepthMax = 8
 )
 
 // rules has one entry for every field of the job, by pattern; a test compares
@@ -185,6 +187,7 @@ var trainRules = map[string]rule{
 	"spec.train.early_stopping":          means("Ends the training when validations no longer improve.").byDefault("none: all epochs"),
 	"spec.train.early_stopping.patience": means("After how many validations without improvement in a row.").in(1, 10000),
 	"spec.train.mode":                    means("sync: every step waits for all of its lanes; the result is the same to the last bit however the job runs.").of("sync"),
+	"spec.train.pipeline_depth":          means("How many steps may be under way in front of the one being computed: with depth k, step s is computed on the parameters after step s-1-k, so that pulling and computing overlap with pushing and applying. Part of the result; 0 is textbook synchronous training.").in(0, pipelineDepthMax),
 	"spec.train.compute":                 means("Format of the operands of the networks' matrix products: f32, or bf16, which rounds them to bfloat16 (sums, weights and everything else stay float32). bf16 is faster on processors with AVX512_BF16 and trains a slightly different model, the same to the last bit on every processor.").of(model.Computes()...),
 	"spec.train.optimizer":               means("Optimizer of the embedding rows."),
 	"spec.train.dense_optimizer":         means("Optimizer of the tensors of the network.").byDefault("that of the rows"),

@@ -126,6 +126,9 @@ type Train struct {
 	EarlyStopping *EarlyStopping `json:"early_stopping,omitempty"`
 	// Mode is sync, the bit-identical mode.
 	Mode string `json:"mode"`
+	// PipelineDepth k makes step s start from version s-1-k, so that a step is
+	// computed while those in front of it are pushed and applied.
+	PipelineDepth *int `json:"pipeline_depth,omitempty"`
 	// Compute is f32 (default) or bf16: the format of the operands of the
 	// networks' matrix products.
 	Compute string `json:"compute"`

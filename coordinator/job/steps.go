@@ -62,3 +62,17 @@ func (j *Job) Lane(trainRows, step int64, lane int) (epoch, lo, hi, batch int64)
 	}
 	return epoch, lo, hi, batch
 }
+
+// BaseVersion returns the version that a global step is computed on: with a
+// pipeline of depth k that after step-1-k, but none before first, the version
+// that the tables were formed at.
+func (j *Job) BaseVersion(first, step uint64) uint64 {
+	behind := 1 + uint64(*j.Spec.Train.PipelineDepth)
+	return max(step, first+behind) - behind
+}
+
+// PreImages returns how many versions beside the newest a shard must be able to
+// go back to. A shard is at most 1+k versions ahead of the slowest, as a step
+// is computed on what all have reached; and whoever computes the next step of
+// the slowest again reads a version that is k older still.
+func (j *Job) PreImages() int { return 1 + 2**j.Spec.Train.PipelineDepth }

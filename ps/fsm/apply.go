@@ -106,9 +106,12 @@ func (s *State) push(index uint64, c *chunk) Result {
 	m := s.model
 	m.put(c)
 	s.applied = index
-	if m.pending.full() {
+	before := m.version
+	for m.pending[0].full() { // the next ones may have been complete for long
 		m.step()
-		m.pending.clear(s.recycle)
+		m.pending.advance(s.recycle)
+	}
+	if m.version != before {
 		s.notify()
 	}
 	return Result{Status: Accepted, Version: m.version, Complete: complete}

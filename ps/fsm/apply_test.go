@@ -98,31 +98,24 @@ func TestModelDoesNotDependOnItsShards(t *testing.T) {
 	}
 }
 
-// TestAnyInterleavingGivesTheSameModel delivers pushes in random order with
-// duplicates, stale and early ones, replaces the state by a restored snapshot
-// now and then, and compares hash and reads with the plain run.
+// TestAnyInterleavingGivesTheSameModel delivers the pushes of all open steps in
+// random order with duplicates, stale and early ones, replaces the state by a
+// restored snapshot now and then, and compares hash and reads with the plain run.
 func TestAnyInterleavingGivesTheSameModel(t *testing.T) {
 	t.Parallel()
-	const lanes, images, steps = 3, 2, 5
-	small, large := newPlain(t, example(lanes, images), steps), newPlain(t, big(example(lanes, images)), steps)
+	const lanes, steps = 3, 7
+	small, large := newPlain(t, example(lanes, 0), steps), newPlain(t, big(example(lanes, 0)), steps)
 	rapid.Check(t, func(t *rapid.T) {
 		p := small
 		if rapid.IntRange(0, 9).Draw(t, "size") == 0 { // rarely, as it takes long
 			p = large
 		}
-		w := &shuffled{t: t, st: configured(t, p.schema), cmds: p.cmds}
+		schema := p.schema
+		schema.PipelineDepth = rapid.IntRange(0, 3).Draw(t, "depth")
+		schema.PreImages = rapid.IntRange(0, 4).Draw(t, "images")
+		w := &shuffled{t: t, plain: p, depth: uint64(schema.PipelineDepth), images: uint64(schema.PreImages), st: configured(t, schema)}
 		defer func() { w.st.Close() }()
-		for step := uint64(1); step <= steps; step++ {
-			w.step(step)
-			if w.st.Hash() != p.hashes[step] {
-				t.Fatalf("after step %d the hash is %x, want %x", step, w.st.Hash(), p.hashes[step])
-			}
-			for v := max(images, step) - images; v <= step; v++ {
-				if !slices.Equal(lookup(t, w.st, v, p.req), p.reads[v]) {
-					t.Fatalf("after step %d version %d reads differently", step, v)
-				}
-			}
-		}
+		w.run(steps)
 	})
 }
 
@@ -154,10 +147,14 @@ func newPlain(t testing.TB, schema Schema, steps uint64) *plain {
 
 // shuffled delivers commands as a network of retrying workers would.
 type shuffled struct {
-	t     *rapid.T
-	st    *State
-	cmds  [][][]byte
-	index uint64
+	t             *rapid.T
+	plain         *plain
+	depth, images uint64
+	st            *State
+	index         uint64
+	version       uint64
+	left          [][][]byte // by step, what was not delivered yet
+	sent          [][][]byte
 }
 
 func (w *shuffled) apply(cmd []byte) Result {
@@ -173,44 +170,76 @@ func (w *shuffled) apply(cmd []byte) Result {
 	return r
 }
 
-func (w *shuffled) step(step uint64) {
-	order := rapid.Permutation(indexes(len(w.cmds[step]))).Draw(w.t, "order")
-	for n, i := range order {
-		if r := w.apply(w.cmds[step][i]); r.Status != Accepted || r.Err != nil {
-			w.t.Fatalf("step %d command %d: %v %v", step, i, r.Status, r.Err)
-		}
-		for rapid.IntRange(0, 2).Draw(w.t, "more") == 0 {
-			switch rapid.IntRange(0, 3).Draw(w.t, "event") {
-			case 0: // one that was delivered
-				j := order[rapid.IntRange(0, n).Draw(w.t, "again")]
-				if r := w.apply(w.cmds[step][j]); r.Status != Duplicate || r.Err != nil {
-					w.t.Fatalf("step %d command %d again: %v %v", step, j, r.Status, r.Err)
-				}
-			case 1: // one of a step long applied
-				if step > 1 {
-					if r := w.apply(w.cmds[step-1][0]); r.Status != Duplicate || !r.Complete {
-						w.t.Fatalf("a push of step %d at %d: %v %v", step-1, step, r.Status, r.Err)
-					}
-				}
-			case 2: // one of a later step
-				if v, _ := w.st.Version(); v < step {
-					if r := w.apply(w.cmds[step+1][0]); r.Status != Ahead || !errors.Is(r.Err, ErrAhead) {
-						w.t.Fatalf("a push of step %d at %d: %v %v", step+1, step, r.Status, r.Err)
-					}
-				}
-			case 3:
-				w.st = reopened(w.t, w.st)
+// run delivers all commands of the steps, any open step's at any time.
+func (w *shuffled) run(steps uint64) {
+	w.sent = make([][][]byte, steps+1)
+	for step := range w.plain.cmds {
+		w.left = append(w.left, slices.Clone(w.plain.cmds[step]))
+	}
+	for w.version < steps {
+		var open []uint64
+		for step := w.version + 1; step <= min(steps, w.version+1+w.depth); step++ {
+			if len(w.left[step]) > 0 {
+				open = append(open, step)
 			}
+		}
+		w.deliver(rapid.SampledFrom(open).Draw(w.t, "step"))
+		w.check()
+		for rapid.IntRange(0, 2).Draw(w.t, "more") == 0 {
+			w.disturb(steps)
+			w.check()
 		}
 	}
 }
 
-func indexes(n int) []int {
-	v := make([]int, n)
-	for i := range v {
-		v[i] = i
+func (w *shuffled) deliver(step uint64) {
+	i := rapid.IntRange(0, len(w.left[step])-1).Draw(w.t, "command")
+	cmd := w.left[step][i]
+	w.left[step] = slices.Delete(w.left[step], i, i+1)
+	w.sent[step] = append(w.sent[step], cmd)
+	r := w.apply(cmd)
+	if r.Status != Accepted || r.Err != nil {
+		w.t.Fatalf("step %d command %d at version %d: %v %v", step, i, w.version, r.Status, r.Err)
 	}
-	return v
+	// Steps are applied in their order, as many as are complete.
+	for len(w.left[w.version+1]) == 0 && w.version+1 < uint64(len(w.sent)) {
+		w.version++
+	}
+	if r.Version != w.version {
+		w.t.Fatalf("the answer says version %d, want %d", r.Version, w.version)
+	}
+}
+
+// disturb does what must not change anything.
+func (w *shuffled) disturb(steps uint64) {
+	step := rapid.Uint64Range(1, steps+1).Draw(w.t, "any step")
+	switch {
+	case rapid.Bool().Draw(w.t, "restart"):
+		w.st = reopened(w.t, w.st)
+	case step > w.version+1+w.depth:
+		if r := w.apply(w.plain.cmds[step][0]); r.Status != Ahead || !errors.Is(r.Err, ErrAhead) {
+			w.t.Fatalf("a push of step %d at %d: %v %v", step, w.version, r.Status, r.Err)
+		}
+	case step <= steps && len(w.sent[step]) > 0:
+		again := rapid.SampledFrom(w.sent[step]).Draw(w.t, "again")
+		if r := w.apply(again); r.Status != Duplicate || r.Err != nil || step <= w.version && !r.Complete {
+			w.t.Fatalf("a push of step %d again at %d: %v %v", step, w.version, r.Status, r.Err)
+		}
+	}
+}
+
+func (w *shuffled) check() {
+	if got, _ := w.st.Version(); got != w.version {
+		w.t.Fatalf("version %d, want %d", got, w.version)
+	}
+	if w.st.Hash() != w.plain.hashes[w.version] {
+		w.t.Fatalf("at version %d the hash is %x, want %x", w.version, w.st.Hash(), w.plain.hashes[w.version])
+	}
+	for v := max(w.images, w.version) - w.images; v <= w.version; v++ {
+		if !slices.Equal(lookup(w.t, w.st, v, w.plain.req), w.plain.reads[v]) {
+			w.t.Fatalf("at version %d version %d reads differently", w.version, v)
+		}
+	}
 }
 
 func TestImageFindsEveryKeyFromAnyHint(t *testing.T) {

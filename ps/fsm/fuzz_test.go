@@ -28,6 +28,7 @@ func sound(kind uint8, body []byte) []byte {
 // no panic, and both stay equal, also when one is restored on the way.
 func FuzzApply(f *testing.F) {
 	schema := example(2, 1)
+	schema.PipelineDepth = 1
 	const body = 16
 	stream := func(cmds ...[]byte) []byte {
 		var b []byte
@@ -40,6 +41,7 @@ func FuzzApply(f *testing.F) {
 	}
 	f.Add(stream(whole(schema, 1, 0)[0], whole(schema, 1, 1)[0], whole(schema, 2, 1)[0], whole(schema, 2, 1)[0]))
 	f.Add(stream(whole(schema, 1, 1)[0], configure(f, schema), whole(schema, 2, 1)[0], whole(schema, 1, 0)[0]))
+	f.Add(stream(whole(schema, 2, 1)[0], whole(schema, 2, 0)[0], whole(schema, 1, 0)[0], whole(schema, 3, 0)[0], whole(schema, 1, 1)[0]))
 	f.Add(stream(sound(0, nil), sound(1, []byte("{}")), sound(3, nil)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		one, two := configured(t, schema), configured(t, schema)

@@ -48,7 +48,7 @@ func newModel(schema Schema, schemaBytes []byte) (*model, error) {
 		}
 		m.dense = append(m.dense, d)
 	}
-	m.pending.lanes = make([]lane, schema.Lanes)
+	m.pending = newPending(1+schema.PipelineDepth, schema.Lanes)
 	m.merge.cursors = make([]cursor, schema.Lanes)
 	return m, nil
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/fathom-train/fathom/ps/wire"
 )
 
-// chunk is one accepted command of the step that is open; push refers to it.
+// chunk is one accepted command of an open step; push refers to it.
 type chunk struct {
 	cmd  []byte // never changed
 	push wire.Push
 }
 
-// lane holds the chunks of one lane of the open step.
+// lane holds the chunks of one lane of an open step.
 type lane struct {
 	chunks []*chunk // by number; nil where one is missing; empty before the first
 	have   int
@@ -22,8 +22,8 @@ type lane struct {
 
 func (l *lane) complete() bool { return l.have > 0 && l.have == len(l.chunks) }
 
-// pending holds the chunks of the open step, version+1.
-type pending struct {
+// openStep holds the chunks of a step that is not applied yet.
+type openStep struct {
 	phase    uint32  // of all chunks; set by the first
 	factor   float32 // of the learning rates; likewise
 	lanes    []lane
@@ -31,19 +31,42 @@ type pending struct {
 	chunks   int
 }
 
-func (p *pending) full() bool { return p.complete == len(p.lanes) }
+func (o *openStep) full() bool { return o.complete == len(o.lanes) }
 
-// size returns number and bytes of the chunks.
-func (p *pending) size() (chunks, size int) {
-	for i := range p.lanes {
-		for _, c := range p.lanes[i].chunks {
-			if c != nil {
-				size += len(c.cmd)
+// pending holds the open steps in order, the first of which is version+1.
+// Their number is fixed: with a pipeline of depth k a step may be computed, and
+// pushed, before the k steps in front of it are applied.
+type pending []*openStep
+
+func newPending(steps, lanes int) pending {
+	p := make(pending, steps)
+	for i := range p {
+		p[i] = &openStep{lanes: make([]lane, lanes)}
+	}
+	return p
+}
+
+// eachChunk calls f for every chunk: by step, lane and number.
+func (p pending) eachChunk(f func(*chunk)) {
+	for _, o := range p {
+		for i := range o.lanes {
+			for _, c := range o.lanes[i].chunks {
+				if c != nil {
+					f(c)
+				}
 			}
 		}
 	}
-	return p.chunks, size
 }
+
+// size returns number and bytes of the chunks.
+func (p pending) size() (chunks, size int) {
+	p.eachChunk(func(c *chunk) { chunks, size = chunks+1, size+len(c.cmd) })
+	return chunks, size
+}
+
+// openStep returns the open step of a push that check accepted.
+func (m *model) openStep(step uint64) *openStep { return m.pending[step-m.version-1] }
 
 // check decides about a parsed push without changing anything. Accepted means
 // that put may follow.
@@ -54,18 +77,21 @@ func (m *model) check(c *chunk) (status Status, complete bool, err error) {
 		return Mismatch, false, fmt.Errorf("%w: push of run %#x, the shard is of run %#x", ErrMismatch, id.Run, m.schema.Run)
 	case id.Step <= m.version:
 		return Duplicate, true, nil
-	case id.Step > m.version+1:
-		return Ahead, false, fmt.Errorf("%w: push for step %d, the shard is at version %d", ErrAhead, id.Step, m.version)
+	case id.Step-m.version > uint64(len(m.pending)):
+		return Ahead, false, fmt.Errorf("%w: push for step %d, the shard is at version %d with %d open steps", ErrAhead, id.Step, m.version, len(m.pending))
 	case int(id.Lane) >= m.schema.Lanes:
 		return Invalid, false, fmt.Errorf("%w: lane %d of %d", ErrInvalid, id.Lane, m.schema.Lanes)
-	case m.pending.chunks > 0 && id.Phase != m.pending.phase:
-		return Mismatch, false, fmt.Errorf("%w: push of phase %d, step %d is of phase %d", ErrMismatch, id.Phase, id.Step, m.pending.phase)
-	case m.pending.chunks > 0 && id.Factor != m.pending.factor:
-		return Mismatch, false, fmt.Errorf("%w: lane %d of step %d has learning-rate factor %v, others have %v", ErrMismatch, id.Lane, id.Step, id.Factor, m.pending.factor)
 	}
-	l := &m.pending.lanes[id.Lane]
+	o := m.openStep(id.Step)
+	switch {
+	case o.chunks > 0 && id.Phase != o.phase:
+		return Mismatch, false, fmt.Errorf("%w: push of phase %d, step %d is of phase %d", ErrMismatch, id.Phase, id.Step, o.phase)
+	case o.chunks > 0 && id.Factor != o.factor:
+		return Mismatch, false, fmt.Errorf("%w: lane %d of step %d has learning-rate factor %v, others have %v", ErrMismatch, id.Lane, id.Step, id.Factor, o.factor)
+	}
+	l := &o.lanes[id.Lane]
 	n := int(c.push.Chunks)
-	if most := MaxPendingChunks / m.schema.Lanes; n > most {
+	if most := MaxPendingChunks / (m.schema.Lanes * len(m.pending)); n > most {
 		return Invalid, false, fmt.Errorf("%w: push of %d chunks, at most %d for each of %d lanes", ErrInvalid, n, most, m.schema.Lanes)
 	}
 	if l.have > 0 {
@@ -219,8 +245,8 @@ func (m *model) checkDenseWhole(l *lane, p *wire.Push) error {
 
 // put adds a chunk that check accepted.
 func (m *model) put(c *chunk) {
-	p := &m.pending
-	l := &p.lanes[c.push.ID.Lane]
+	o := m.openStep(c.push.ID.Step)
+	l := &o.lanes[c.push.ID.Lane]
 	if l.have == 0 {
 		n := int(c.push.Chunks)
 		if cap(l.chunks) < n {
@@ -228,25 +254,28 @@ func (m *model) put(c *chunk) {
 		}
 		l.chunks, l.top = l.chunks[:n], 0
 	}
-	p.phase, p.factor = c.push.ID.Phase, c.push.ID.Factor
+	o.phase, o.factor = c.push.ID.Phase, c.push.ID.Factor
 	l.chunks[c.push.Chunk] = c
 	l.have++
 	l.top = max(l.top, int(c.push.Chunk))
-	p.chunks++
+	o.chunks++
 	if l.complete() {
-		p.complete++
+		o.complete++
 	}
 }
 
-// clear empties all lanes and gives each chunk to f.
-func (p *pending) clear(f func(*chunk)) {
-	for i := range p.lanes {
-		l := &p.lanes[i]
+// advance empties the first step, which was applied, and opens another behind
+// the last one. It gives each chunk to f.
+func (p pending) advance(f func(*chunk)) {
+	o := p[0]
+	for i := range o.lanes {
+		l := &o.lanes[i]
 		for j, c := range l.chunks {
 			f(c)
 			l.chunks[j] = nil
 		}
 		l.chunks, l.have, l.top = l.chunks[:0], 0, 0
 	}
-	p.complete, p.chunks, p.phase, p.factor = 0, 0, 0, 0
+	o.complete, o.chunks, o.phase, o.factor = 0, 0, 0, 0
+	p[copy(p, p[1:])] = o
 }

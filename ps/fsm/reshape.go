@@ -53,8 +53,8 @@ func (s *State) reshape(index uint64, schema Schema, schemaBytes []byte) Result 
 		}
 		return s.answer(index, Result{Status: status, Err: fmt.Errorf("%w: phase %d: %w", err, schema.Phase, fmt.Errorf(format, a...))})
 	}
-	if schema.Base != old.version+1 || old.pending.chunks > 0 {
-		return refuse(Mismatch, "it begins with version %d, the shard is at %d with %d chunks of the next step", schema.Base, old.version, old.pending.chunks)
+	if open, _ := old.pending.size(); schema.Base != old.version+1 || open > 0 {
+		return refuse(Mismatch, "it begins with version %d, the shard is at %d with %d chunks of open steps", schema.Base, old.version, open)
 	}
 	m, err := newModel(schema, schemaBytes)
 	if err != nil {

@@ -188,7 +188,7 @@ func (t *imageTable) load(b []byte, width int) error {
 	return err
 }
 
-// chunk takes a push of the open step.
+// chunk takes a push of an open step.
 func (n *restored) chunk(b []byte) error {
 	c := &chunk{cmd: bytes.Clone(b)}
 	if err := wire.ParsePush(c.cmd, &c.push); err != nil {
@@ -200,7 +200,7 @@ func (n *restored) chunk(b []byte) error {
 		return damaged("push that waits is a %v", status)
 	}
 	n.model.put(c)
-	if n.model.pending.full() {
+	if n.model.pending[0].full() {
 		return damaged("step %d is complete and not applied", n.model.version+1)
 	}
 	return nil

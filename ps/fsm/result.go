@@ -42,7 +42,7 @@ type Status uint8
 const (
 	Accepted     Status = iota + 1
 	Duplicate           // was accepted before
-	Ahead               // a push for a step later than version+1
+	Ahead               // a push for a step that is not open yet
 	Unconfigured        // a push before Configure
 	Mismatch            // see ErrMismatch
 	Invalid             // see ErrInvalid

@@ -31,6 +31,9 @@ type Schema struct {
 	Seed uint64 `json:"seed"`
 	// Lanes is the number of lanes of a step.
 	Lanes int `json:"lanes"`
+	// PipelineDepth is by how many steps a push may be ahead of the next one:
+	// pushes of version+1 to version+1+PipelineDepth are taken.
+	PipelineDepth int `json:"pipeline_depth,omitempty"`
 	// PreImages is the number of versions readable beside the current one.
 	PreImages int            `json:"pre_images"`
 	Tables    []table.Schema `json:"tables"`
@@ -50,14 +53,16 @@ type Schema struct {
 const (
 	// MaxLanes bounds the lanes of a step.
 	MaxLanes = 1 << 12
+	// MaxPipelineDepth bounds how far a push may be ahead.
+	MaxPipelineDepth = 8
 	// MaxPreImages bounds the versions kept beside the current one.
 	MaxPreImages = 64
 	// MaxTables bounds the tables of a shard.
 	MaxTables = 1 << 10
 	// MaxDenseFloats bounds the elements of all dense tensors of a shard.
 	MaxDenseFloats = 1 << 26
-	// MaxPendingChunks bounds lanes times chunks of one lane's push; with
-	// wire.MaxChunk it bounds the bytes that wait for a step to be complete.
+	// MaxPendingChunks bounds open steps times lanes times chunks of one lane's
+	// push; with wire.MaxChunk it bounds the bytes that wait to be applied.
 	MaxPendingChunks = wire.MaxChunks
 )
 
@@ -67,6 +72,9 @@ func (s Schema) Validate() error {
 	fault := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if s.Lanes < 1 || s.Lanes > MaxLanes {
 		fault("%d lanes, want 1 to %d", s.Lanes, MaxLanes)
+	}
+	if s.PipelineDepth < 0 || s.PipelineDepth > MaxPipelineDepth {
+		fault("pipeline depth %d, want 0 to %d", s.PipelineDepth, MaxPipelineDepth)
 	}
 	if s.PreImages < 0 || s.PreImages > MaxPreImages {
 		fault("%d pre-images, want 0 to %d", s.PreImages, MaxPreImages)

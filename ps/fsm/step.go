@@ -51,9 +51,9 @@ const (
 	mergeFloats = 8 << 10
 )
 
-// step applies the complete open step and makes it the current version.
+// step applies the first open step, which is complete, and makes it the current version.
 func (m *model) step() {
-	step := optim.Step{T: m.version + 1 - m.schema.Base, Rate: m.pending.factor}
+	step := optim.Step{T: m.version + 1 - m.schema.Base, Rate: m.pending[0].factor}
 	img := m.nextImage()
 	for i := range m.tables {
 		m.stepTable(i, step, img)
@@ -148,10 +148,11 @@ func (g *merge) forget() {
 // the rows that follow.
 func (m *model) startCursors(id uint16) (rows int) {
 	m.merge.heads = m.merge.heads[:0]
-	for i := range m.pending.lanes {
+	lanes := m.pending[0].lanes
+	for i := range lanes {
 		c := &m.merge.cursors[i]
 		c.sections, c.next = c.sections[:0], 0
-		for _, ch := range m.pending.lanes[i].chunks {
+		for _, ch := range lanes[i].chunks {
 			for _, s := range ch.push.Rows {
 				if s.Table == id {
 					c.sections = append(c.sections, s)
@@ -170,10 +171,10 @@ func (m *model) startCursors(id uint16) (rows int) {
 // each tensor once. A lane without samples carries no tensor; when no lane
 // carries any, none is updated. img may be nil.
 func (m *model) stepDense(step optim.Step, img *image) {
-	first := true
-	for i := range m.pending.lanes {
+	first, lanes := true, m.pending[0].lanes
+	for i := range lanes {
 		carried := false
-		for _, ch := range m.pending.lanes[i].chunks {
+		for _, ch := range lanes[i].chunks {
 			for _, s := range ch.push.Dense {
 				d := m.dense[m.tensorIndex(s.ID)]
 				part := d.grad[s.Offset : s.Offset+len(s.Values)]

@@ -33,7 +33,7 @@ import (
 //	            the checksum in each of them, of everything
 //
 // The order is the one above: within a kind by table or tensor, images oldest
-// first, chunks by lane and number.
+// first, chunks by step, lane and number.
 const (
 	snapshotMagic = "FATHSNP2"
 
@@ -95,13 +95,7 @@ func (s *State) View() *View {
 		img.shared = true
 		v.images = append(v.images, img)
 	}
-	for i := range m.pending.lanes {
-		for _, c := range m.pending.lanes[i].chunks {
-			if c != nil {
-				v.chunks = append(v.chunks, c.cmd)
-			}
-		}
-	}
+	m.pending.eachChunk(func(c *chunk) { v.chunks = append(v.chunks, c.cmd) })
 	return v
 }
 

@@ -120,7 +120,8 @@ func benchCluster(b testing.TB, j *job.Job) *client.Client {
 		b.Fatal(err)
 	}
 	whole := shard.Even(1).Shards[0]
-	schema := fsm.Schema{Job: "bench", Run: 1, Seed: 7, Lanes: j.Spec.Train.Lanes, PreImages: 1}
+	schema := fsm.Schema{Job: "bench", Run: 1, Seed: 7, Lanes: j.Spec.Train.Lanes,
+		PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
 	for _, tb := range tables {
 		st := table.Schema{ID: tb.ID, Name: tb.Name}
 		for _, col := range tb.Columns {

@@ -162,17 +162,24 @@ func (t *Trainer) computeAll(ctx context.Context, pulled <-chan *pull, computed 
 func (t *Trainer) pushAll(ctx context.Context, computed <-chan *slot, free chan<- *slot, progress Progress) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(slotsInFlight)
-	for s := range computed {
-		g.Go(func() error {
-			if err := t.push(ctx, s); err != nil {
-				return err
+	for {
+		select {
+		case s, more := <-computed:
+			if !more {
+				return g.Wait()
 			}
-			if progress != nil {
-				progress(s.step, s.lane, s.lossSum, s.data.N)
-			}
-			free <- s // has room for every slot
-			return nil
-		})
+			g.Go(func() error {
+				if err := t.push(ctx, s); err != nil {
+					return err
+				}
+				if progress != nil {
+					progress(s.step, s.lane, s.lossSum, s.data.N)
+				}
+				free <- s // has room for every slot
+				return nil
+			})
+		case <-ctx.Done(): // a push was refused: nothing behind it can go on
+			return g.Wait()
+		}
 	}
-	return g.Wait()
 }

@@ -28,15 +28,15 @@ func (t *Trainer) load(ctx context.Context, s *slot, step uint64, lane int) erro
 	return nil
 }
 
-// pullRows gets the lane's rows, and with fetch the dense tensors too, as they
-// were before the step.
+// pullRows gets the lane's rows, and with fetch the dense tensors too, at the
+// version the step is computed on.
 func (t *Trainer) pullRows(ctx context.Context, s *slot, fetch bool) error {
 	defer t.cfg.Metrics.observe(stagePull, time.Now())
 	var dense [][]float32
 	if fetch {
 		dense = s.dense.values
 	}
-	err := t.cfg.Client.Pull(ctx, s.step-1, s.request(), dense)
+	err := t.cfg.Client.Pull(ctx, t.cfg.Job.BaseVersion(t.cfg.Base, s.step), s.request(), dense)
 	if fetch {
 		s.dense.err = err
 		close(s.dense.ready)

@@ -22,6 +22,8 @@ type Config struct {
 	Run    uint64 // names the run in every push
 	Data   *dataset.Set
 	Client *client.Client
+	// Base is the version that the tables were formed at; steps follow it.
+	Base uint64
 	// Factor scales the learning rates of the steps that are trained.
 	Factor float32
 	// Metrics may be nil.

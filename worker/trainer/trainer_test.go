@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"strings"
 	"sync"
 	"testing"
 
@@ -85,7 +86,8 @@ func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
 	c := &cluster{job: j, data: data}
 	var routes []client.Route
 	for i, s := range shard.Even(shards).Shards {
-		schema := fsm.Schema{Job: "small", Run: run, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes, PreImages: 1}
+		schema := fsm.Schema{Job: "small", Run: run, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes,
+			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
 		for _, tb := range tables {
 			st := table.Schema{ID: tb.ID, Name: tb.Name}
 			for _, col := range tb.Columns {
@@ -161,7 +163,27 @@ func (c *cluster) trainAll(t *testing.T, lanes [][]int, last uint64) {
 }
 
 func TestModelIsTheSameForAnyNumberOfWorkersAndShards(t *testing.T) {
-	want := ""
+	models := map[string]int{}
+	for depth := range 4 {
+		set := fmt.Sprintf("spec.train.pipeline_depth=%d", depth)
+		models[sameModel(t, set)] = depth
+		if depth == 1 {
+			models[sameModel(t)] = depth
+		}
+	}
+	if len(models) != 4 {
+		t.Errorf("4 depths of the pipeline gave %d models: %v", len(models), models)
+	}
+	other := newCluster(t, parse(t, "spec.train.seed=12"), 2)
+	other.trainAll(t, [][]int{{0, 1, 2, 3}}, other.steps())
+	if _, same := models[other.hash()]; same {
+		t.Error("another seed gave the same model hash")
+	}
+}
+
+// sameModel trains in several ways, compares the models and returns the hash.
+func sameModel(t *testing.T, sets ...string) (want string) {
+	t.Helper()
 	for _, c := range []struct {
 		shards int
 		lanes  [][]int
@@ -173,21 +195,17 @@ func TestModelIsTheSameForAnyNumberOfWorkersAndShards(t *testing.T) {
 		// Two workers that believe they own the same lanes: duplicates change nothing.
 		{2, [][]int{{0, 1, 2}, {2, 3, 1}}},
 	} {
-		cl := newCluster(t, parse(t), c.shards)
+		cl := newCluster(t, parse(t, sets...), c.shards)
 		cl.trainAll(t, c.lanes, cl.steps())
 		got := cl.hash()
 		if want == "" {
 			want = got
 		}
 		if got != want {
-			t.Errorf("%d shards, lanes %v: model hash %s, want %s", c.shards, c.lanes, got, want)
+			t.Errorf("%v, %d shards, lanes %v: model hash %s, want %s", sets, c.shards, c.lanes, got, want)
 		}
 	}
-	other := newCluster(t, parse(t, "spec.train.seed=12"), 2)
-	other.trainAll(t, [][]int{{0, 1, 2, 3}}, other.steps())
-	if other.hash() == want {
-		t.Error("another seed gave the same model hash")
-	}
+	return want
 }
 
 // A model put together in every way there is depends on the cluster as little as
@@ -268,6 +286,17 @@ func TestBF16ModelIsTheSameOnEveryProcessor(t *testing.T) {
 	exact.trainAll(t, [][]int{{0, 1, 2, 3}}, exact.steps())
 	if exact.hash() == want {
 		t.Error("f32 gave the model of bf16")
+	}
+}
+
+// TestRefusedPushEndsTheTraining trains on shards of another depth.
+func TestRefusedPushEndsTheTraining(t *testing.T) {
+	c := newCluster(t, parse(t, "spec.train.pipeline_depth=3"), 2)
+	shallow := newCluster(t, parse(t, "spec.train.pipeline_depth=0"), 2)
+	c.client = shallow.client // whose shards take no push ahead of the next step
+	err := c.trainer(t).Train(context.Background(), []int{0}, c.steps(), nil)
+	if err == nil || !strings.Contains(err.Error(), "ahead") {
+		t.Errorf("training ended with %v, want the shard's refusal", err)
 	}
 }
 
