@@ -1,0 +1,196 @@
+package placement
+
+import (
+	"slices"
+	"strings"
+)
+
+// Node is one parameter server as the planner sees it.
+type Node struct {
+	Name string
+	// Usable nodes may get replicas: they live and are not being drained.
+	Usable bool
+	// Gone nodes have been dead for so long that their replicas are replaced.
+	Gone bool
+	// Draining nodes give their replicas away while they serve them.
+	Draining bool
+}
+
+// Replica is one that the plan wants: a voter, or one that is to become one.
+type Replica struct {
+	Node string
+	// Learner has not become a voter yet.
+	Learner bool
+	// Lost data are damaged or gone, or differ from the others'.
+	Lost bool
+}
+
+// Shard is one shard with the replicas that the plan wants.
+type Shard struct {
+	Replicas []Replica
+	// Former are nodes that hold a replica which the plan no longer wants.
+	Former []string
+	// Led says that a leader serves: a majority is there to change the group.
+	Led bool
+}
+
+// Reason says why a replica moves.
+type Reason string
+
+// The reasons, the most urgent first.
+const (
+	Lost    Reason = "its data are lost"
+	Gone    Reason = "its server is gone"
+	Drain   Reason = "its server is drained"
+	Balance Reason = "another server has fewer"
+)
+
+// Move replaces one replica of a shard by a new one, which may be on the same
+// node.
+type Move struct {
+	Shard    int
+	From, To string
+	Reason   Reason
+}
+
+// InService reports whether what moves goes on serving until it has been
+// replaced.
+func (m Move) InService() bool { return m.Reason == Drain || m.Reason == Balance }
+
+// movesMax bounds the shards that change at the same time: every move copies a
+// shard, and training pays for it.
+const movesMax = 2
+
+// Next returns the most urgent move that may begin now, if any. A shard makes
+// one move at a time, and none without a leader; a node never gets a second
+// replica of a shard. Balancing waits until nothing else is left to do, and
+// moves one replica only between nodes whose loads differ by two or more: a
+// balanced cluster stays as it is. The answer depends only on the arguments.
+func Next(nodes []Node, shards []Shard) (Move, bool) {
+	p := newPlanner(nodes, shards)
+	for _, reason := range []Reason{Lost, Gone, Drain} {
+		for i, s := range shards {
+			for _, r := range s.Replicas {
+				if p.reasonOf(r) != reason || !p.mayMove(s, r) {
+					continue
+				}
+				if to, ok := p.target(s, r, reason); ok {
+					return Move{Shard: i, From: r.Node, To: to, Reason: reason}, true
+				}
+			}
+		}
+	}
+	return p.balance()
+}
+
+type planner struct {
+	nodes  map[string]Node
+	names  []string // usable, ascending
+	shards []Shard
+	load   map[string]int
+	moving int
+}
+
+func newPlanner(nodes []Node, shards []Shard) *planner {
+	p := &planner{nodes: map[string]Node{}, shards: shards, load: map[string]int{}}
+	for _, n := range nodes {
+		p.nodes[n.Name] = n
+		if n.Usable {
+			p.names = append(p.names, n.Name)
+		}
+	}
+	slices.Sort(p.names)
+	for _, s := range shards {
+		if s.changing() {
+			p.moving++
+		}
+		for _, r := range s.Replicas {
+			p.load[r.Node]++
+		}
+	}
+	return p
+}
+
+// changing tells whether the shard is on its way to another group.
+func (s Shard) changing() bool {
+	return len(s.Former) > 0 || slices.ContainsFunc(s.Replicas, func(r Replica) bool { return r.Learner })
+}
+
+func (s Shard) holds(node string) bool {
+	return slices.Contains(s.Former, node) || slices.ContainsFunc(s.Replicas, func(r Replica) bool { return r.Node == node })
+}
+
+func (p *planner) reasonOf(r Replica) Reason {
+	switch n, known := p.nodes[r.Node]; {
+	case r.Lost:
+		return Lost
+	case !known:
+		return "" // not heard of yet
+	case n.Gone:
+		return Gone
+	case n.Draining:
+		return Drain
+	}
+	return ""
+}
+
+// mayMove tells whether the shard may begin a move of the replica. A learner
+// that fails is given up in favour of another; everything else waits.
+func (p *planner) mayMove(s Shard, r Replica) bool {
+	if !s.Led {
+		return false
+	}
+	if r.Learner {
+		return true
+	}
+	return !s.changing() && p.moving < movesMax
+}
+
+// target chooses where a replica goes. Lost data come back on the same node
+// when it can be used: nothing else has to move then.
+func (p *planner) target(s Shard, r Replica, reason Reason) (string, bool) {
+	if reason == Lost && slices.Contains(p.names, r.Node) && !slices.Contains(s.Former, r.Node) {
+		return r.Node, true
+	}
+	best := ""
+	for _, name := range p.names {
+		if !s.holds(name) && (best == "" || p.load[name] < p.load[best]) {
+			best = name
+		}
+	}
+	return best, best != ""
+}
+
+// balance moves one replica from a node with many to one with few.
+func (p *planner) balance() (Move, bool) {
+	if p.moving > 0 {
+		return Move{}, false
+	}
+	for _, s := range p.shards {
+		for _, r := range s.Replicas {
+			if n, known := p.nodes[r.Node]; !s.Led || r.Lost || !known || !n.Usable {
+				return Move{}, false
+			}
+		}
+	}
+	byLoad := slices.Clone(p.names)
+	slices.SortStableFunc(byLoad, func(a, b string) int {
+		if p.load[a] != p.load[b] {
+			return p.load[a] - p.load[b]
+		}
+		return strings.Compare(a, b)
+	})
+	for _, from := range slices.Backward(byLoad) {
+		for _, to := range byLoad {
+			if p.load[from]-p.load[to] < 2 {
+				break
+			}
+			for i, s := range p.shards {
+				if s.holds(from) && !s.holds(to) {
+					return Move{Shard: i, From: from, To: to, Reason: Balance}, true
+				}
+			}
+		}
+	}
+	return Move{}, false
+}
