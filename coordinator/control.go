@@ -246,6 +246,53 @@ func (c *control) Cancel(ctx context.Context, r *proto.CancelRequest) (*proto.Jo
 	return l.status(e, time.Now(), true), nil
 }
 
+// Drain makes a parameter server one that is to hold no replicas, or undoes it.
+func (c *control) Drain(ctx context.Context, r *proto.DrainRequest) (*proto.NodeStatus, error) {
+	l, err := c.service.leading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = l.commit(ctx, func(now time.Time) (*write, error) { return l.drain(r.GetNode(), !r.GetUndo(), now) })
+	if err != nil {
+		return nil, c.service.failure(ctx, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.nodeStatuses(time.Now()) {
+		if n.GetNode() == r.GetNode() {
+			return n, nil
+		}
+	}
+	return &proto.NodeStatus{Node: r.GetNode(), Role: rolePS, Draining: !r.GetUndo()}, nil
+}
+
+func (l *leader) drain(name string, drain bool, now time.Time) (*write, error) {
+	n := l.nodes[name]
+	switch {
+	case l.draining[name] == drain && (drain || n != nil):
+		return nil, nil
+	case !drain && l.draining[name]: // it may be gone by now
+	case n == nil:
+		return nil, status.Errorf(codes.NotFound, "there is no node %q", name)
+	case n.role != rolePS:
+		return nil, status.Errorf(codes.FailedPrecondition, "%s is a %s: only parameter servers are drained, a worker may be stopped at any time", name, n.role)
+	case len(l.draining) >= nodesMax:
+		return nil, status.Errorf(codes.ResourceExhausted, "%d servers are drained already", len(l.draining))
+	}
+	op := store.Put(l.keys.drained(name), []byte("true"))
+	if !drain {
+		op = store.Delete(l.keys.drained(name))
+	}
+	return &write{ops: []store.Op{op}, apply: func() {
+		if drain {
+			l.draining[name] = true
+		} else {
+			delete(l.draining, name)
+		}
+		l.log.Info("server is drained", "node", name, "drain", drain)
+	}}, nil
+}
+
 // Nodes lists the members.
 func (c *control) Nodes(ctx context.Context, _ *proto.NodesRequest) (*proto.NodesReply, error) {
 	l, err := c.service.leading(ctx)

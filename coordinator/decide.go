@@ -25,6 +25,9 @@ func (l *leader) decide(now time.Time) *write {
 			p.status.Error, p.status.ErrorIsInput = r.fault.message, r.fault.input
 		})
 	}
+	if w := l.replan(r, now); w != nil {
+		return w
+	}
 	switch r.phase() {
 	case proto.Phase_PHASE_STARTING:
 		return l.start(r, now)
@@ -90,13 +93,14 @@ func (l *leader) start(r *run, now time.Time) *write {
 
 func (l *leader) placeShards(r *run, now time.Time) *write {
 	cluster := r.job.Spec.Cluster
-	servers := l.live(rolePS, now)
-	if len(servers) < cluster.PS {
-		return nil
+	var names []string
+	for _, n := range l.live(rolePS, now) {
+		if !l.draining[n.name] {
+			names = append(names, n.name)
+		}
 	}
-	names := make([]string, cluster.PS)
-	for i := range names {
-		names[i] = servers[i].name
+	if len(names) < cluster.PS {
+		return nil
 	}
 	placed, err := placement.Place(names, cluster.Shards, cluster.Replicas)
 	if err != nil {

@@ -62,7 +62,7 @@ func TestReplicasThatDifferFailTheJob(t *testing.T) {
 		c.server("ps-0", nil, "c0")
 		c.server("ps-1", func(g *proto.GroupReport) {
 			if g.GetShard() == 1 && g.GetVersion() > 0 {
-				g.Hash = make([]byte, hashBytes)
+				g.Hash, g.Served = make([]byte, hashBytes), true
 			}
 		}, "c0")
 		c.server("ps-2", nil, "c0")

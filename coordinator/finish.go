@@ -37,10 +37,10 @@ func (r *run) final(nodes map[string]*node, now time.Time) (groups []*proto.Grou
 		var at *proto.GroupReport
 		for _, m := range s.Members {
 			n := nodes[m.Node]
-			if n == nil {
+			if n == nil || !m.votes() || r.shards[s.ID].diverged[m.id()] {
 				continue
 			}
-			g := n.group(r.id(), uint32(s.ID))
+			g := r.reportOf(&s, m, nodes)
 			switch {
 			case g != nil && g.GetError() != "":
 			case g != nil && g.GetVersion() == r.plan.lastStep && len(g.GetHash()) == hashBytes:
@@ -103,11 +103,7 @@ func (r *run) newest(nodes map[string]*node) []*proto.GroupReport {
 	for _, s := range r.place.Shards {
 		var at *proto.GroupReport
 		for _, m := range s.Members {
-			n := nodes[m.Node]
-			if n == nil {
-				continue
-			}
-			if g := n.group(r.id(), uint32(s.ID)); g != nil && g.GetError() == "" && (at == nil || g.GetVersion() > at.GetVersion()) {
+			if g := r.reportOf(&s, m, nodes); g != nil && g.GetError() == "" && (at == nil || g.GetVersion() > at.GetVersion()) {
 				at = g
 			}
 		}

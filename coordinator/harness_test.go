@@ -54,6 +54,7 @@ func inBubble(t *testing.T, f func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t: t, memory: store.NewMemory(), listeners: map[string]*bufconn.Listener{}, log: slog.New(slog.DiscardHandler)}
 		c.model.versions = map[uint32]uint64{}
+		c.model.down, c.model.leads = map[string]bool{}, map[uint32]string{}
 		c.model.lanes = map[[2]uint64]bool{}
 		if testing.Verbose() {
 			c.log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -128,12 +129,15 @@ func (c *cluster) control(nodes ...string) *client.Control {
 // simModel is the shards' state: how many steps they applied. Replicas are
 // always up to date, unless a server says otherwise.
 type simModel struct {
-	mu       sync.Mutex
-	job      string
-	lanesAll int
-	versions map[uint32]uint64
-	lanes    map[[2]uint64]bool // (step, lane) pushed
-	pushes   int
+	mu        sync.Mutex
+	job       string
+	lanesAll  int
+	versions  map[uint32]uint64
+	lanes     map[[2]uint64]bool // (step, lane) pushed
+	pushes    int
+	down      map[string]bool   // servers
+	leads     map[uint32]string // by shard
+	favourite string            // wins elections
 }
 
 // push is one lane of one step, to all shards; it reports the step the shards
@@ -261,8 +265,10 @@ func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinato
 		for _, g := range n.order.GetGroups() {
 			c.model.begin(g.GetJob(), int(g.GetSchema().GetLanes()))
 			v := c.model.version(g.GetShard())
+			leader, voters, learners := c.model.follow(g)
 			gr := &proto.GroupReport{Job: g.GetJob(), Shard: g.GetShard(), Configured: true, HasData: true,
-				Leader: g.GetMembers()[0].GetNode() == name, LeaderNode: g.GetMembers()[0].GetNode(), Version: v,
+				Leader: leader == name, LeaderNode: leader, Version: v, AppliedIndex: 10 + v, Replica: g.GetReplica(),
+				Voters: voters, Learners: learners,
 				Hash: simHash(g.GetShard(), v), Tables: []*proto.TableStatus{{Name: "linear", Rows: 10, Parameters: 10, Bytes: 40, StateBytes: 80}}}
 			if alter != nil {
 				alter(gr)
@@ -272,8 +278,65 @@ func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinato
 	}
 	ready := make(chan struct{})
 	n = c.node(rolePS, name, coordinators, func(r *proto.NodeReport) { <-ready; report(r) }, nil)
+	c.model.up(name, true)
+	stop := n.stop
+	n.stop = func() { c.model.up(name, false); stop() }
 	close(ready)
 	return n
+}
+
+// follow makes of a group what an order says, as far as raft would by now, and
+// returns its leader and members. Learners catch up at once.
+func (m *simModel) follow(o *proto.GroupOrder) (leader string, voters, learners []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	order := o.GetMembers()
+	var candidates []string
+	learns := slices.ContainsFunc(order, func(x *proto.Member) bool { return x.GetRole() == proto.Role_ROLE_LEARNER })
+	for _, x := range order {
+		id := member{Node: x.GetNode(), Replica: x.GetReplica()}.id()
+		switch x.GetRole() {
+		case proto.Role_ROLE_LEARNER:
+			learners = append(learners, id)
+			continue
+		case proto.Role_ROLE_LEAVING, proto.Role_ROLE_LOST:
+			if !learns {
+				continue // gone by now
+			}
+		}
+		voters = append(voters, id)
+		if x.GetRole() == proto.Role_ROLE_LOST || m.down[x.GetNode()] {
+			continue
+		}
+		candidates = append(candidates, x.GetNode())
+	}
+	// A leader stays until it goes or is told to hand over.
+	leader = m.leads[o.GetShard()]
+	if slices.Contains(candidates, o.GetLeader()) {
+		leader = o.GetLeader()
+	}
+	if !slices.Contains(candidates, leader) && len(candidates) > 0 {
+		leader = candidates[0]
+		if slices.Contains(candidates, m.favourite) {
+			leader = m.favourite
+		}
+	}
+	m.leads[o.GetShard()] = leader
+	slices.Sort(voters)
+	slices.Sort(learners)
+	return leader, voters, learners
+}
+
+func (m *simModel) lead(node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.favourite, m.leads = node, map[uint32]string{}
+}
+
+func (m *simModel) up(node string, up bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down[node] = !up
 }
 
 func simHash(shard uint32, version uint64) []byte {

@@ -40,9 +40,12 @@ type leader struct {
 	log     *slog.Logger
 	metrics *metrics
 	elected time.Time
-	wake    chan struct{} // capacity 1: something was reported
-	done    chan struct{} // closed when the leadership ended
-	failed  chan error    // capacity 1: a write failed
+	// replaceAfter is how long a server may be gone before others take over its
+	// replicas.
+	replaceAfter time.Duration
+	wake         chan struct{} // capacity 1: something was reported
+	done         chan struct{} // closed when the leadership ended
+	failed       chan error    // capacity 1: a write failed
 
 	// writing serialises commits; it is taken before mu.
 	writing sync.Mutex
@@ -53,6 +56,7 @@ type leader struct {
 	entries  []*entry // ascending numbers
 	run      *run     // the active job, or the one whose groups are still hosted
 	revision uint64   // of the newest order
+	draining map[string]bool
 }
 
 // write is a decided change: what is stored, and what is done in memory once
@@ -68,6 +72,14 @@ func newLeader(ctx context.Context, s *Service, rights store.Leadership) (*leade
 		keys: s.keys, rights: rights, self: s.self, log: s.log, metrics: s.metrics, elected: time.Now(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}), failed: make(chan error, 1),
 		nodes: make(map[string]*node), revision: uint64(rights.Term()) << revisionBits,
+	}
+	l.replaceAfter, l.draining = s.replaceAfter, make(map[string]bool)
+	drained, err := s.store.Range(ctx, l.keys.drained(""))
+	if err != nil {
+		return nil, fmt.Errorf("load drained servers: %w", err)
+	}
+	for _, d := range drained {
+		l.draining[strings.TrimPrefix(d.Key, l.keys.drained(""))] = true
 	}
 	stored, err := s.store.Range(ctx, l.keys.jobs())
 	if err != nil {

@@ -156,7 +156,7 @@ func (l *leader) take(n *node, r *proto.NodeReport, now time.Time) {
 		if before != nil {
 			run.usage[n.role] += max(0, r.GetCpuSeconds()-before.GetCpuSeconds())
 		}
-		run.noteGroups(n, l.nodes)
+		run.noteGroups(n, l.nodes, now)
 		run.noteWorker(n, before, now)
 	}
 	l.poke()

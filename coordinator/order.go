@@ -53,11 +53,15 @@ func (l *leader) shareOut(now time.Time) {
 // revision names one content: it changes exactly when the order does.
 func (l *leader) refreshOrders(now time.Time) {
 	routes := l.routes(now)
+	var leaders []string
+	if l.run != nil && l.run.place != nil {
+		leaders = l.leaders(l.run, now)
+	}
 	for _, n := range l.nodes {
 		if !n.alive(now) {
 			continue
 		}
-		want := l.wanted(n, routes, now)
+		want := l.wanted(n, routes, leaders, now)
 		if want == nil {
 			continue
 		}
@@ -85,9 +89,9 @@ func (k *link) announce() {
 }
 
 // wanted is the order a node should have; nil: it may go on with what it has.
-func (l *leader) wanted(n *node, routes []*proto.ShardRoute, now time.Time) *proto.NodeOrder {
+func (l *leader) wanted(n *node, routes []*proto.ShardRoute, leaders []string, now time.Time) *proto.NodeOrder {
 	if n.role == rolePS {
-		return &proto.NodeOrder{Groups: l.groupOrders(n)}
+		return &proto.NodeOrder{Groups: l.groupOrders(n, leaders)}
 	}
 	r := l.active()
 	if r == nil {
@@ -133,7 +137,12 @@ func (l *leader) routes(now time.Time) []*proto.ShardRoute {
 	routes := make([]*proto.ShardRoute, len(r.place.Shards))
 	for i, s := range r.place.Shards {
 		routes[i] = &proto.ShardRoute{Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi,
-			Members: r.members(s, l.nodes), Leader: r.leaderOf(s, l.nodes, now)}
+			Leader: r.leaderOf(s, l.nodes, now)}
+		for j, m := range r.members(s, l.nodes) {
+			if s.Members[j].votes() {
+				routes[i].Members = append(routes[i].Members, &proto.Member{Node: m.GetNode(), Address: m.GetAddress()})
+			}
+		}
 		for _, d := range denseOf(s.ID, r.place.Dense) {
 			routes[i].Dense = append(routes[i].Dense, r.layout.dense[d].GetId())
 		}
@@ -143,19 +152,22 @@ func (l *leader) routes(now time.Time) []*proto.ShardRoute {
 
 // groupOrders lists the groups a server hosts: those of the active job, or of
 // the last one until the next begins.
-func (l *leader) groupOrders(n *node) []*proto.GroupOrder {
+func (l *leader) groupOrders(n *node, leaders []string) []*proto.GroupOrder {
 	r := l.run
 	if r == nil || r.place == nil {
 		return nil
 	}
 	var groups []*proto.GroupOrder
-	for _, s := range r.place.Shards {
-		if !s.has(n.name) {
+	for i := range r.place.Shards {
+		s := r.place.Shards[i]
+		own, ok := s.hosted(n.name)
+		if !ok {
 			continue
 		}
 		groups = append(groups, &proto.GroupOrder{
 			Job: r.id(), Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi, Members: r.members(s, l.nodes),
 			Bootstrap: !r.place.Formed && !r.ended(), Schema: r.schema(s.ID), NotifyVersion: r.plan.lastStep,
+			Replica: own.Replica, Leader: leaders[i],
 		})
 	}
 	return groups

@@ -22,7 +22,12 @@ import (
 //
 //	jobs/<number>/spec    written once, by Submit
 //	jobs/<number>/plan    where the job stands; one write per phase change
-//	jobs/<number>/place   where its shards are; written when placed and when formed
+//	jobs/<number>/place   where its shards are; written when placed, when formed,
+//	                      and at every step of a replica's replacement
+//
+// and, for the whole cluster:
+//
+//	drained/<node>        the server is to hold no replicas
 //
 // A new leader goes on from these. Sessions, progress and the scores of an
 // evaluation under way are in memory only: they are reported again.
@@ -76,16 +81,37 @@ type shardPlace struct {
 	Lo      uint64   `json:"key_lo,string"`
 	Hi      uint64   `json:"key_hi,string"`
 	Members []member `json:"members"`
+	// Numbered is the newest number given to a replica of this shard; those it
+	// was formed with have none.
+	Numbered uint32 `json:"replicas_numbered,omitempty"`
 }
 
-// has tells whether a node holds a replica of the shard.
-func (s *shardPlace) has(node string) bool {
-	return slices.ContainsFunc(s.Members, func(m member) bool { return m.Node == node })
-}
-
+// member is one replica of a shard.
 type member struct {
 	Node    string `json:"node"`
 	Address string `json:"address"` // as of the placement
+	// Replica tells apart the replicas a node has held of the shard.
+	Replica uint32 `json:"replica,omitempty"`
+	// Role is what is to become of it; empty: it votes.
+	Role string `json:"role,omitempty"`
+}
+
+// The roles of members while a group changes. A learner becomes a voter, and
+// only then the leaving one goes; the lost one goes before.
+const (
+	learning = "learner"
+	leaving  = "leaving"
+	lost     = "lost"
+)
+
+// clone copies the place for a change of members.
+func (p *place) clone() *place {
+	c := *p
+	c.Shards = slices.Clone(p.Shards)
+	for i := range c.Shards {
+		c.Shards[i].Members = slices.Clone(c.Shards[i].Members)
+	}
+	return &c
 }
 
 // entry is one job as it is stored.
@@ -141,6 +167,9 @@ type keys struct{ cluster string }
 
 func (k keys) election() string { return k.cluster + "/leader" }
 func (k keys) jobs() string     { return k.cluster + "/jobs/" }
+
+// drained marks a server, or with an empty name begins the marks of all.
+func (k keys) drained(node string) string { return k.cluster + "/drained/" + node }
 
 // The number is padded so that the order of keys is that of submission.
 func (k keys) spec(number uint64) string  { return fmt.Sprintf("%s%016d/spec", k.jobs(), number) }

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -34,6 +33,9 @@ type run struct {
 	fault *fault
 	// finalSince is when all shards were first seen at the last step of the job.
 	finalSince time.Time
+	// leadersSeen is who led the shards, leadersSince since when.
+	leadersSeen  []string
+	leadersSince time.Time
 	// usage is the processor time spent on the job, by role.
 	usage map[string]float64
 }
@@ -47,9 +49,11 @@ type fault struct {
 // shardState is what the members of one shard have reported since this leader
 // was elected. Nothing in it ever goes back.
 type shardState struct {
-	version    uint64          // newest of any replica in service
-	ready      map[string]bool // members whose log holds the schema
-	configured bool            // by a leader
+	version    uint64           // newest of any replica in service
+	ready      map[string]bool  // members whose log holds the schema
+	configured bool             // by a leader
+	rounds     map[string]round // of learners, by replica
+	diverged   map[string]bool  // replicas in another state than most
 }
 
 // evaluation is the scoring of one split at one version.
@@ -74,6 +78,7 @@ func newRun(e *entry) (*run, error) {
 		shards: make([]shardState, j.Spec.Cluster.Shards), usage: make(map[string]float64)}
 	for i := range r.shards {
 		r.shards[i].ready = make(map[string]bool)
+		r.shards[i].rounds, r.shards[i].diverged = make(map[string]round), make(map[string]bool)
 	}
 	for _, u := range e.plan.status.GetUsage() {
 		r.usage[u.GetRole()] = u.GetCpuSeconds()
@@ -132,7 +137,7 @@ func (r *run) fail(input bool, format string, a ...any) {
 }
 
 // noteGroups takes in what a server reports of this run's shards.
-func (r *run) noteGroups(n *node, nodes map[string]*node) {
+func (r *run) noteGroups(n *node, nodes map[string]*node, now time.Time) {
 	if r.place == nil {
 		return
 	}
@@ -140,7 +145,8 @@ func (r *run) noteGroups(n *node, nodes map[string]*node) {
 		if g.GetJob() != r.id() || int(g.GetShard()) >= len(r.shards) || g.GetError() != "" {
 			continue
 		}
-		if !r.place.Shards[g.GetShard()].has(n.name) {
+		at := &r.place.Shards[g.GetShard()]
+		if m, ok := at.hosted(n.name); !ok || m.Replica != g.GetReplica() {
 			continue
 		}
 		s := &r.shards[g.GetShard()]
@@ -152,32 +158,7 @@ func (r *run) noteGroups(n *node, nodes map[string]*node) {
 		if limit := r.plan.lastStep; g.GetVersion() > limit {
 			r.fail(false, "shard %d on %s is at step %d, but only %d were ordered", g.GetShard(), n.name, g.GetVersion(), limit)
 		}
-		r.compareHashes(n, g, nodes)
-	}
-}
-
-// compareHashes looks for another replica at the same version in another state.
-func (r *run) compareHashes(n *node, g *proto.GroupReport, nodes map[string]*node) {
-	if len(g.GetHash()) != hashBytes {
-		return
-	}
-	for _, m := range r.place.Shards[g.GetShard()].Members {
-		other := nodes[m.Node]
-		if other == nil || other == n {
-			continue
-		}
-		o := other.group(r.id(), g.GetShard())
-		if o == nil || o.GetError() != "" || o.GetVersion() != g.GetVersion() || len(o.GetHash()) != hashBytes {
-			continue
-		}
-		if string(o.GetHash()) != string(g.GetHash()) {
-			a, b := n, other
-			if b.name < a.name {
-				a, b, g, o = b, a, o, g
-			}
-			r.fail(false, "shard %d differs between its replicas at step %d: %s on %s, %s on %s", g.GetShard(), g.GetVersion(),
-				hex.EncodeToString(g.GetHash()), a.name, hex.EncodeToString(o.GetHash()), b.name)
-		}
+		r.compareHashes(at, g.GetVersion(), nodes, now)
 	}
 }
 
@@ -185,7 +166,7 @@ func (r *run) compareHashes(n *node, g *proto.GroupReport, nodes map[string]*nod
 func (r *run) members(s shardPlace, nodes map[string]*node) []*proto.Member {
 	members := make([]*proto.Member, len(s.Members))
 	for i, m := range s.Members {
-		members[i] = &proto.Member{Node: m.Node, Address: m.Address}
+		members[i] = &proto.Member{Node: m.Node, Address: m.Address, Replica: m.Replica, Role: roles[m.Role]}
 		if n := nodes[m.Node]; n != nil && n.role == rolePS {
 			members[i].Address = n.address
 		}
@@ -199,10 +180,10 @@ func (r *run) leaderOf(s shardPlace, nodes map[string]*node, now time.Time) stri
 	heard := ""
 	for _, m := range s.Members {
 		n := nodes[m.Node]
-		if n == nil || !n.alive(now) {
+		if n == nil || !n.alive(now) || !m.votes() {
 			continue
 		}
-		g := n.group(r.id(), uint32(s.ID))
+		g := r.reportOf(&s, m, nodes)
 		if g == nil || g.GetError() != "" {
 			continue
 		}

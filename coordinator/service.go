@@ -63,6 +63,9 @@ type Config struct {
 	EtcdCredentials credentials.TransportCredentials
 	Logger          *slog.Logger
 	Registerer      prometheus.Registerer
+	// ReplaceAfter is how long a server may be gone before its replicas are made
+	// anew on others (default one minute).
+	ReplaceAfter time.Duration
 	// Listener is used instead of Listen.
 	Listener net.Listener
 }
@@ -70,6 +73,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Cluster == "" {
 		c.Cluster = "fathom"
+	}
+	if c.ReplaceAfter == 0 {
+		c.ReplaceAfter = time.Minute
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -103,14 +109,16 @@ func (c Config) Validate() error {
 // Service is one coordinator. Several of one cluster stand for election; the
 // one that leads serves, the others name it.
 type Service struct {
-	keys     keys
-	self     store.Candidate
-	log      *slog.Logger
-	metrics  *metrics
-	store    store.Store
-	owned    bool // the store is closed by Run
-	listener net.Listener
-	server   *grpc.Server
+	keys    keys
+	self    store.Candidate
+	log     *slog.Logger
+	metrics *metrics
+	store   store.Store
+	owned   bool // the store is closed by Run
+	// replaceAfter: see Config.
+	replaceAfter time.Duration
+	listener     net.Listener
+	server       *grpc.Server
 	// receivers are the goroutines that read Join streams.
 	receivers sync.WaitGroup
 	// led is the state while this coordinator leads, else nil.
@@ -128,7 +136,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("configure coordinator: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, store: cfg.Store, listener: cfg.Listener}
+	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, store: cfg.Store, listener: cfg.Listener, replaceAfter: cfg.ReplaceAfter}
 	var err error
 	if s.listener == nil {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {

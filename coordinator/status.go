@@ -77,7 +77,7 @@ func (l *leader) detail(e *entry, now time.Time) string {
 		if r.step() >= r.plan.lastStep {
 			return fmt.Sprintf("epoch %d of %d: compares the replicas", s.GetEpoch(), s.GetEpochs())
 		}
-		return fmt.Sprintf("epoch %d of %d", s.GetEpoch(), s.GetEpochs())
+		return fmt.Sprintf("epoch %d of %d", s.GetEpoch(), s.GetEpochs()) + r.place.changes()
 	}
 	if wait := l.trainWait(r, now); wait != "" {
 		return wait
@@ -118,23 +118,44 @@ func (l *leader) startDetail(r *run, now time.Time) string {
 	return strings.Join(waits, "; ")
 }
 
+// changes tells of the replicas that are being replaced.
+func (p *place) changes() string {
+	n := 0
+	for _, s := range p.Shards {
+		if s.changing() {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d shards replace a replica", n, len(p.Shards))
+}
+
 // trainWait says what keeps a run from going on, or "".
 func (l *leader) trainWait(r *run, now time.Time) string {
 	for _, s := range r.place.Shards {
-		serving, missing := 0, []string(nil)
+		serving, voters, missing := 0, 0, []string(nil)
 		for _, m := range s.Members {
 			n := l.nodes[m.Node]
+			if m.Role == learning {
+				continue
+			}
+			voters++
+			g := r.reportOf(&s, m, l.nodes)
 			switch {
 			case n == nil || !n.alive(now):
 				missing = append(missing, m.Node+" is gone")
-			case n.group(r.id(), uint32(s.ID)).GetError() != "":
-				missing = append(missing, m.Node+": "+n.group(r.id(), uint32(s.ID)).GetError())
+			case g.GetError() != "":
+				missing = append(missing, m.Node+": "+g.GetError())
+			case m.Role == lost:
+				missing = append(missing, m.Node+": replaced")
 			default:
 				serving++
 			}
 		}
-		if serving <= len(s.Members)/2 {
-			return fmt.Sprintf("waits for shard %d: %d of %d replicas are in service (%s)", s.ID, serving, len(s.Members), strings.Join(missing, "; "))
+		if serving <= voters/2 {
+			return fmt.Sprintf("waits for shard %d: %d of %d replicas are in service (%s)", s.ID, serving, voters, strings.Join(missing, "; "))
 		}
 		if r.leaderOf(s, l.nodes, now) == "" {
 			return fmt.Sprintf("waits for shard %d to elect a leader", s.ID)
@@ -146,12 +167,36 @@ func (l *leader) trainWait(r *run, now time.Time) string {
 	return ""
 }
 
+// holds counts the replicas on a server and the shards it leads.
+func (l *leader) holds(node string, now time.Time) (replicas, leaders uint32) {
+	if l.run == nil || l.run.place == nil {
+		return 0, 0
+	}
+	for i := range l.run.place.Shards {
+		s := &l.run.place.Shards[i]
+		if _, ok := s.hosted(node); !ok {
+			continue
+		}
+		replicas++
+		if l.run.leaderOf(*s, l.nodes, now) == node {
+			leaders++
+		}
+	}
+	return replicas, leaders
+}
+
 // nodeStatuses lists the members, the leader itself included.
 func (l *leader) nodeStatuses(now time.Time) []*proto.NodeStatus {
 	all := []*proto.NodeStatus{{Node: l.self.Node, Role: roleCoordinator, Address: l.self.Address, Alive: true}}
 	for _, n := range l.nodes {
-		all = append(all, &proto.NodeStatus{Node: n.name, Role: n.role, Address: n.address,
-			MetricsAddress: n.report.GetMetricsAddress(), Alive: n.alive(now), CpuSeconds: n.report.GetCpuSeconds()})
+		s := &proto.NodeStatus{Node: n.name, Role: n.role, Address: n.address,
+			MetricsAddress: n.report.GetMetricsAddress(), Alive: n.alive(now), CpuSeconds: n.report.GetCpuSeconds(),
+			MemoryBytes: n.report.GetMemoryBytes(), MemoryLimit: n.report.GetMemoryLimit()}
+		if n.role == rolePS {
+			s.Draining = l.draining[n.name]
+			s.Replicas, s.Leaders = l.holds(n.name, now)
+		}
+		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b *proto.NodeStatus) int {
 		if a.GetRole() != b.GetRole() {

@@ -1410,6 +1410,7 @@ type GroupReport struct {
 	// node#number).
 	Voters        []string `protobuf:"bytes,22,rep,name=voters,proto3" json:"voters,omitempty"`
 	Learners      []string `protobuf:"bytes,23,rep,name=learners,proto3" json:"learners,omitempty"`
+	Served        bool     `protobuf:"varint,24,opt,name=served,proto3" json:"served,omitempty"` // it has answered a pull since it was opened
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1547,6 +1548,13 @@ func (x *GroupReport) GetLearners() []string {
 		return x.Learners
 	}
 	return nil
+}
+
+func (x *GroupReport) GetServed() bool {
+	if x != nil {
+		return x.Served
+	}
+	return false
 }
 
 type WorkerReport struct {
@@ -2987,7 +2995,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x14 \x01(\x04R\vmemoryBytes\x12!\n" +
 	"\fmemory_limit\x18\x15 \x01(\x04R\vmemoryLimit\x12.\n" +
 	"\x06groups\x18\b \x03(\v2\x16.fathom.v1.GroupReportR\x06groups\x12/\n" +
-	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xa4\x03\n" +
+	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xbc\x03\n" +
 	"\vGroupReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1e\n" +
@@ -3007,7 +3015,8 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x12\n" +
 	"\x04lost\x18\x15 \x01(\bR\x04lost\x12\x16\n" +
 	"\x06voters\x18\x16 \x03(\tR\x06voters\x12\x1a\n" +
-	"\blearners\x18\x17 \x03(\tR\blearners\"\xa6\x01\n" +
+	"\blearners\x18\x17 \x03(\tR\blearners\x12\x16\n" +
+	"\x06served\x18\x18 \x01(\bR\x06served\"\xa6\x01\n" +
 	"\fWorkerReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12)\n" +
 	"\x04data\x18\x02 \x01(\v2\x15.fathom.v1.DataReportR\x04data\x12+\n" +

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fathom-train/fathom/proto"
@@ -31,6 +32,9 @@ type hosted struct {
 	name   string
 	wake   chan struct{} // to tend, capacity 1
 	steer  chan struct{} // to lead, capacity 1
+
+	// served says that a pull was answered since the replica was opened.
+	served atomic.Bool
 
 	// mu guards what follows.
 	mu      sync.RWMutex

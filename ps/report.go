@@ -45,6 +45,7 @@ func (h *hosted) report() *proto.GroupReport {
 		r.Error, r.Lost = err.Error(), lost(err)
 		return r
 	}
+	r.Served = h.served.Load()
 	members := g.Configuration()
 	r.Voters, r.Learners = members.Voters, members.Learners
 	r.LeaderNode, r.Leader = g.Leader()

@@ -58,6 +58,7 @@ func (v *service) pull(ctx context.Context, h *hosted, req *wire.PullRequest) (b
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.server.cfg.PullWait)
 	defer cancel()
+	h.served.Store(true)
 	err = g.Read(ctx, req.Version, func(state *fsm.State) error {
 		n, err := state.Floats(req)
 		if err != nil {

@@ -27,6 +27,7 @@ type control interface {
 	Watch(ctx context.Context, job string, f func(*proto.JobStatus) error) error
 	Cancel(ctx context.Context, job string) (*proto.JobStatus, error)
 	Nodes(ctx context.Context) ([]*proto.NodeStatus, error)
+	Drain(ctx context.Context, node string, undo bool) (*proto.NodeStatus, error)
 	Close() error
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/credentials"
@@ -57,6 +58,7 @@ func (a *app) newCoordinator() *cobra.Command {
 	cmd.Flags().StringSliceVar(&cfg.Etcd, "etcd", nil, "client URLs of etcd")
 	cmd.Flags().StringVar(&cfg.Cluster, "cluster", "", `prefix of all keys in etcd (default "fathom")`)
 	cmd.Flags().StringVar(&etcdDir, "etcd-credentials", "", "directory of the credentials towards etcd (default those of --credentials)")
+	cmd.Flags().DurationVar(&cfg.ReplaceAfter, "replace-after", time.Minute, "how long a parameter server may be gone before its replicas are made anew on others")
 	cmd.Flags().StringVar(&embedded, "embedded-etcd", "", "run etcd inside this process with its data in this directory")
 	cmd.MarkFlagsMutuallyExclusive("etcd", "embedded-etcd")
 	cmd.MarkFlagsOneRequired("etcd", "embedded-etcd")

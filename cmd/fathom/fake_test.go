@@ -26,6 +26,7 @@ type fakeControl struct {
 	err      error
 	submits  [][]byte
 	canceled []string
+	drained  []string // node and whether it was undone
 	closed   bool
 	wait     bool   // Watch goes on until ctx ends
 	told     func() // called after every status
@@ -71,6 +72,12 @@ func (f *fakeControl) Cancel(_ context.Context, job string) (*proto.JobStatus, e
 }
 
 func (f *fakeControl) Nodes(context.Context) ([]*proto.NodeStatus, error) { return f.nodes, f.err }
+
+func (f *fakeControl) Drain(_ context.Context, node string, undo bool) (*proto.NodeStatus, error) {
+	f.drained = append(f.drained, fmt.Sprint(node, " ", undo))
+	left := max(0, 3-len(f.drained))
+	return &proto.NodeStatus{Node: node, Role: "ps", Draining: !undo, Replicas: uint32(left)}, f.err
+}
 
 func (f *fakeControl) Close() error { f.closed = true; return nil }
 

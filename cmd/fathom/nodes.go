@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/proto"
 )
 
 func (a *app) newNodes() *cobra.Command {
@@ -21,15 +24,15 @@ func (a *app) newNodes() *cobra.Command {
 				if f.output == outputJSON {
 					all := []nodeJSON{}
 					for _, n := range nodes {
-						all = append(all, nodeJSON{n.GetNode(), n.GetRole(), n.GetAddress(), n.GetMetricsAddress(), n.GetAlive(), finite(n.GetCpuSeconds())})
+						all = append(all, toNodeJSON(n))
 					}
 					return writeJSON(a.out, all)
 				}
-				rows := [][]string{{"node", "role", "alive", "address", "metrics", "cpu"}}
+				rows := [][]string{{"node", "role", "alive", "replicas", "leads", "memory", "address", "metrics", "cpu"}}
 				for _, n := range nodes {
-					rows = append(rows, []string{n.GetNode(), n.GetRole(), yesNo(n.GetAlive()), dash(n.GetAddress()), dash(n.GetMetricsAddress()), seconds(n.GetCpuSeconds())})
+					rows = append(rows, []string{n.GetNode(), n.GetRole(), aliveOf(n), replicasOf(n, n.GetReplicas()), replicasOf(n, n.GetLeaders()), memoryOf(n), dash(n.GetAddress()), dash(n.GetMetricsAddress()), seconds(n.GetCpuSeconds())})
 				}
-				for _, l := range columns("lllllr", rows) {
+				for _, l := range columns("lllrrrllr", rows) {
 					fmt.Fprintln(a.out, l)
 				}
 				return nil
@@ -48,6 +51,45 @@ type nodeJSON struct {
 	MetricsAddress string  `json:"metrics_address,omitempty"`
 	Alive          bool    `json:"alive"`
 	CPUSeconds     float64 `json:"cpu_seconds"`
+	// What follows is of parameter servers.
+	Draining    bool   `json:"draining,omitempty"`
+	Replicas    uint32 `json:"replicas,omitempty"`
+	Leaders     uint32 `json:"leaders,omitempty"`
+	MemoryBytes uint64 `json:"memory_bytes,omitempty"`
+	MemoryLimit uint64 `json:"memory_limit,omitempty"`
+}
+
+func toNodeJSON(n *proto.NodeStatus) nodeJSON {
+	return nodeJSON{n.GetNode(), n.GetRole(), n.GetAddress(), n.GetMetricsAddress(), n.GetAlive(), finite(n.GetCpuSeconds()),
+		n.GetDraining(), n.GetReplicas(), n.GetLeaders(), n.GetMemoryBytes(), n.GetMemoryLimit()}
+}
+
+func aliveOf(n *proto.NodeStatus) string {
+	if n.GetDraining() && n.GetReplicas() == 0 {
+		return yesNo(n.GetAlive()) + ", drained"
+	}
+	if n.GetDraining() {
+		return yesNo(n.GetAlive()) + ", draining"
+	}
+	return yesNo(n.GetAlive())
+}
+
+// replicasOf shows a count of a parameter server; others have none.
+func replicasOf(n *proto.NodeStatus, count uint32) string {
+	if n.GetRole() != "ps" {
+		return "-"
+	}
+	return strconv.FormatUint(uint64(count), 10)
+}
+
+func memoryOf(n *proto.NodeStatus) string {
+	switch {
+	case n.GetRole() != "ps":
+		return "-"
+	case n.GetMemoryLimit() == 0:
+		return byteSize(n.GetMemoryBytes())
+	}
+	return byteSize(n.GetMemoryBytes()) + " of " + byteSize(n.GetMemoryLimit())
 }
 
 func yesNo(b bool) string {

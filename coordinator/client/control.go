@@ -147,6 +147,17 @@ func (c *Control) Nodes(ctx context.Context) ([]*proto.NodeStatus, error) {
 	return nodes, err
 }
 
+// Drain moves all replicas off a parameter server, or lets it have some again;
+// the moves happen after the answer.
+func (c *Control) Drain(ctx context.Context, node string, undo bool) (*proto.NodeStatus, error) {
+	var s *proto.NodeStatus
+	err := c.call(ctx, "drain node", func(ctx context.Context, cc proto.ControlClient, _ bool, o ...grpc.CallOption) (err error) {
+		s, err = cc.Drain(ctx, &proto.DrainRequest{Node: node, Undo: undo}, o...)
+		return err
+	})
+	return s, err
+}
+
 // Watch calls f with the job's status now and after every change, and returns
 // nil after the final one. It outlives a change of the leading coordinator; an
 // error of f ends it and is returned as it is.
