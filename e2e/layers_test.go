@@ -106,7 +106,7 @@ var owners = map[string][]string{
 
 // testModules are for tests only, of every package.
 var testModules = []string{
-	"github.com/google/go-cmp", "pgregory.net/rapid", "go.uber.org/goleak",
+	"github.com/google/go-cmp", "golang.org/x/net", "pgregory.net/rapid", "go.uber.org/goleak",
 	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/prometheus/client_golang",
 }
 
