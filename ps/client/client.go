@@ -79,7 +79,8 @@ type Member struct{ Node, Address string }
 // transport carries one request to a shard and its answer back; i is the
 // shard's place in the routes.
 type transport interface {
-	pull(ctx context.Context, i int, body []byte) (reply []byte, err error)
+	// pull's reuse says that body is not needed any more.
+	pull(ctx context.Context, i int, body []byte) (reply []byte, reuse bool, err error)
 	push(ctx context.Context, i int, body []byte) error
 	version(ctx context.Context, i int) (uint64, error)
 	scan(ctx context.Context, i int, req *proto.ScanRequest) (*proto.ScanReply, error)
@@ -161,11 +162,13 @@ func (c *Client) pullShard(ctx context.Context, i int, route Route, version uint
 	}
 	buf := c.buffers.Get().(*request)
 	buf.body = req.Append(buf.body[:0])
-	reply, err := c.transport.pull(ctx, i, buf.body)
+	reply, reuse, err := c.transport.pull(ctx, i, buf.body)
 	if err != nil {
 		return fmt.Errorf("pull shard %d at version %d: %w", route.Shard, version, err)
 	}
-	c.buffers.Put(buf) // only now: a call that failed may still be sending it
+	if reuse {
+		c.buffers.Put(buf) // only now: a call that failed may still be sending it
+	}
 	got, values, err := wire.ParsePullReply(reply)
 	if err != nil {
 		return fmt.Errorf("pull shard %d at version %d: %w", route.Shard, version, err)

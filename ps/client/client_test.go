@@ -121,13 +121,14 @@ func TestPullOfAnOldVersionSaysGone(t *testing.T) {
 	}
 }
 
-// server is one member of every shard; script answers a call before it is
-// served when it returns an error.
+// server is one member of every shard; script answers a call that only a leader
+// serves, pulls any other, before it is served when it returns an error.
 type server struct {
 	proto.UnimplementedParameterServerServer
 	local  *local
 	script func() error
-	calls  atomic.Int64
+	pulls  func(context.Context) error
+	calls  atomic.Int64 // of the script's
 }
 
 func (s *server) answer() error {
@@ -143,14 +144,16 @@ func (s *server) place(id uint32) int {
 }
 
 func (s *server) Pull(ctx context.Context, f *proto.Frame) (*proto.Frame, error) {
-	if err := s.answer(); err != nil {
-		return nil, err
+	if s.pulls != nil {
+		if err := s.pulls(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var req wire.PullRequest
 	if err := wire.ParsePullRequest(f.GetBody(), &req); err != nil {
 		return nil, err
 	}
-	body, err := s.local.pull(ctx, s.place(req.Shard), f.GetBody())
+	body, _, err := s.local.pull(ctx, s.place(req.Shard), f.GetBody())
 	var gone *GoneError
 	if errors.As(err, &gone) {
 		return nil, refuse(codes.FailedPrecondition, &proto.Refusal{Reason: proto.Reason_REASON_VERSION_GONE, Version: gone.Version})
@@ -244,8 +247,8 @@ func TestRemoteTriesTheNextMemberAndSendsAgain(t *testing.T) {
 		return nil
 	}}
 	pushAndPull(t, serve(t, 1, nil, flaky), 1)
-	if n.Load() < 5 {
-		t.Errorf("%d calls, want the refused ones and the three that count", n.Load())
+	if n.Load() < 4 {
+		t.Errorf("%d calls, want the refused ones and the two that count", n.Load())
 	}
 }
 
@@ -275,6 +278,80 @@ func TestRemoteGoneAndDeadline(t *testing.T) {
 	defer cancel()
 	if err := c.Pull(ctx, 9, nil, nil); !errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "deadline") {
 		t.Errorf("pull of a version that never comes answers %v, want the deadline", err)
+	}
+}
+
+// TestPullGoesAroundAReplicaThatHangsOrFails has one of three members that never
+// answers, or only with errors.
+func TestPullGoesAroundAReplicaThatHangsOrFails(t *testing.T) {
+	for name, bad := range map[string]func(context.Context) error{
+		"hangs": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		"fails": func(context.Context) error { return status.Error(codes.Unavailable, "down") },
+		"lags": func(context.Context) error {
+			return refuse(codes.Unavailable, &proto.Refusal{Reason: proto.Reason_REASON_NOT_READY})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked, good atomic.Int64
+			count := func(context.Context) error { good.Add(1); return nil }
+			c := serve(t, 1, &server{pulls: count}, &server{pulls: func(ctx context.Context) error { asked.Add(1); return bad(ctx) }}, &server{pulls: count})
+			ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
+			defer cancel()
+			const pulls = 2 * probeEvery
+			for range pulls {
+				if err := c.Pull(ctx, 0, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if asked.Load() == 0 || asked.Load() > pulls/2 || good.Load() < pulls {
+				t.Errorf("%d of %d pulls asked the bad replica, %d the good ones", asked.Load(), pulls, good.Load())
+			}
+		})
+	}
+}
+
+func TestReadersPreferTheFastest(t *testing.T) {
+	members := []Member{{Node: "a"}, {Node: "b"}, {Node: "c"}}
+	s := &readers{}
+	first := map[int]bool{}
+	for range members { // each is tried once
+		m, _ := s.choose(members, -1)
+		first[m] = true
+		s.answered(members[m].Node, time.Duration(10+m)*time.Millisecond, false)
+	}
+	if len(first) != 3 {
+		t.Errorf("only %v were tried", first)
+	}
+	choose := func(want string, not int) {
+		t.Helper()
+		if m, patience := s.choose(members, not); members[m].Node != want || patience != hedgeMin {
+			t.Errorf("chose %s with patience %v, want %s", members[m].Node, patience, want)
+		}
+	}
+	choose("a", -1)
+	choose("b", -1) // a is busy
+	s.answered("b", 2*time.Second, true)
+	s.answered("a", 10*time.Millisecond, false)
+	choose("c", 0)
+	choose("a", -1)
+	s.answered("a", 10*time.Millisecond, false)
+	s.answered("c", 10*time.Millisecond, false)
+	probed := 0
+	for range probeEvery {
+		m, patience := s.choose(members, -1)
+		if patience == 0 {
+			probed++
+			if members[m].Node != "b" {
+				t.Errorf("probed %s, the one asked least recently is b", members[m].Node)
+			}
+		}
+		s.answered(members[m].Node, 10*time.Millisecond, false)
+	}
+	if probed != 1 {
+		t.Errorf("%d probes in %d pulls", probed, probeEvery)
+	}
+	if m, _ := (&readers{}).choose(members[:1], 0); m >= 0 {
+		t.Error("a single member was chosen in place of itself")
 	}
 }
 

@@ -31,20 +31,25 @@ type local struct {
 	applied []chan uint64
 }
 
-func (l *local) pull(ctx context.Context, i int, body []byte) ([]byte, error) {
+func (l *local) pull(ctx context.Context, i int, body []byte) (reply []byte, reuse bool, err error) {
 	var req wire.PullRequest
 	if err := wire.ParsePullRequest(body, &req); err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	reply, err = l.read(ctx, i, &req)
+	return reply, true, err
+}
+
+func (l *local) read(ctx context.Context, i int, req *wire.PullRequest) ([]byte, error) {
 	state := l.states[i]
 	for {
 		changed := state.Changed()
-		n, err := state.Floats(&req)
+		n, err := state.Floats(req)
 		if err != nil {
 			return nil, err
 		}
 		reply, values := wire.NewPullReply(nil, req.Version, n)
-		err = state.Lookup(req.Version, &req, values)
+		err = state.Lookup(req.Version, req, values)
 		switch {
 		case err == nil:
 			return reply, nil

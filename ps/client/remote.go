@@ -38,7 +38,7 @@ var errRefused = errors.New("refused")
 // gives it; connections are made when they are first needed. The options are
 // added to those of every connection.
 func Dial(job string, run uint64, options ...grpc.DialOption) *Client {
-	r := &remote{job: job, options: options, conns: map[string]*grpc.ClientConn{}, leaders: map[int]int{}}
+	r := &remote{job: job, options: options, conns: map[string]*grpc.ClientConn{}, leaders: map[int]int{}, reading: map[int]*readers{}}
 	c := newClient(run, r)
 	r.client = c
 	return c
@@ -75,6 +75,7 @@ type remote struct {
 	conns map[string]*grpc.ClientConn // by address
 	// leaders is the member to try first, by shard: its place among the members.
 	leaders map[int]int
+	reading map[int]*readers // by shard
 }
 
 func (r *remote) adopt(routes []Route) {
@@ -87,12 +88,6 @@ func (r *remote) adopt(routes []Route) {
 			}
 		}
 	}
-}
-
-func (r *remote) pull(ctx context.Context, i int, body []byte) ([]byte, error) {
-	var reply proto.Frame
-	err := r.call(ctx, i, proto.ParameterServer_Pull_FullMethodName, &proto.Frame{Body: body}, &reply)
-	return reply.Body, err
 }
 
 func (r *remote) push(ctx context.Context, i int, body []byte) error {
@@ -111,12 +106,27 @@ func (r *remote) version(ctx context.Context, i int) (uint64, error) {
 	return reply.GetVersion(), nil
 }
 
-// call sends one request to a shard until it is answered, ctx ends, or the
-// answer is one that no retry changes.
+// call sends one request to a shard's leader until it is answered, ctx ends, or
+// the answer is one that no retry changes.
 func (r *remote) call(ctx context.Context, i int, method string, req, reply any) error {
+	return retry(ctx, func() error {
+		route, err := r.route(i)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		place := r.leaders[i] % len(route.Members)
+		r.mu.Unlock()
+		return r.invoke(ctx, route, i, place, method, req, reply)
+	})
+}
+
+// retry makes attempts, with pauses that grow, until one succeeds, ctx ends, or
+// the answer is final.
+func retry(ctx context.Context, attempt func() error) error {
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
-		err := r.attempt(ctx, i, method, req, reply)
-		if err == nil || errors.Is(err, ErrVersionGone) || errors.Is(err, errRefused) {
+		err := attempt()
+		if err == nil || final(err) {
 			return err
 		}
 		pause := wait/2 + rand.N(wait)
@@ -128,25 +138,32 @@ func (r *remote) call(ctx context.Context, i int, method string, req, reply any)
 	}
 }
 
-func (r *remote) attempt(ctx context.Context, i int, method string, req, reply any) error {
+// final tells whether no retry changes the answer.
+func final(err error) bool { return errors.Is(err, ErrVersionGone) || errors.Is(err, errRefused) }
+
+func (r *remote) route(i int) (Route, error) {
 	route := r.client.current()[i]
 	if len(route.Members) == 0 {
-		return fmt.Errorf("shard %d has no members yet", route.Shard)
+		return route, fmt.Errorf("shard %d has no members yet", route.Shard)
 	}
-	r.mu.Lock()
-	place := r.leaders[i] % len(route.Members)
-	r.mu.Unlock()
+	return route, nil
+}
+
+// invoke sends one request to one member.
+func (r *remote) invoke(ctx context.Context, route Route, i, place int, method string, req, reply any) error {
 	conn, err := r.conn(route.Members[place].Address)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	err = conn.Invoke(ctx, method, req, reply)
-	if err == nil {
-		return nil
+	if err := conn.Invoke(attempt, method, req, reply); err != nil {
+		if ctx.Err() != nil {
+			return err // it says nothing about the member
+		}
+		return r.judge(route, i, place, err)
 	}
-	return r.judge(route, i, place, err)
+	return nil
 }
 
 // judge turns a failed answer into what to do next: it points the shard at
@@ -161,15 +178,16 @@ func (r *remote) judge(route Route, i, place int, err error) error {
 	case proto.Reason_REASON_OVERLOADED, proto.Reason_REASON_NOT_READY:
 		return err // the same member, after a pause
 	}
-	next := (place + 1) % len(route.Members)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leaders[i]%len(route.Members) == place {
+		r.leaders[i] = (place + 1) % len(route.Members)
+	}
 	for m, member := range route.Members {
 		if refusal.GetLeaderNode() != "" && member.Node == refusal.GetLeaderNode() {
-			next = m
+			r.leaders[i] = m
 		}
 	}
-	r.mu.Lock()
-	r.leaders[i] = next
-	r.mu.Unlock()
 	return err
 }
 
