@@ -352,6 +352,7 @@ type simWorker struct {
 	fail    *proto.Failure // reported with the data
 	stepMs  int            // virtual milliseconds of one step
 	stuck   bool           // never does anything after inspecting
+	stopAt  uint64         // trains no step from this one on; 0: all
 	scores  float32        // of every sample
 	blocked bool           // never delivers evaluation blocks
 	loss    float64        // of every sample of a lane and step; default 0.5
@@ -433,6 +434,9 @@ func (c *cluster) worker(name string, w simWorker, coordinators ...string) *simN
 // train does the next step of the ordered lanes; false: nothing is to be done.
 func (w simWorker) train(ctx context.Context, c *cluster, o *proto.WorkerOrder, losses map[uint32]*proto.LaneReport, mu *sync.Mutex) bool {
 	step := c.model.version(0) + 1
+	if w.stopAt > 0 && step >= w.stopAt {
+		return false
+	}
 	if step > o.GetLastStep() || len(o.GetLanes()) == 0 {
 		return false
 	}

@@ -171,6 +171,9 @@ func (r *run) noteWorker(n *node, before *proto.NodeReport, now time.Time) {
 	if f := w.GetFailure(); f != nil {
 		r.fail(f.GetInput(), "%s: %s", n.name, f.GetMessage())
 	}
+	for _, lane := range w.GetLanes() {
+		r.lanes.Pushed(int(lane.GetLane()), lane.GetStep(), now)
+	}
 	known := before.GetWorker().GetJob() == r.id()
 	if bad := r.progress.noteLanes(now, n.name, w, known, r.job.Spec.Train.Lanes); bad != nil {
 		r.fail(false, "%s: the loss of lane %d at step %d is no number: the training diverged", n.name, bad.GetLane(), bad.GetStep())

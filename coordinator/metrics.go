@@ -14,6 +14,7 @@ type metrics struct {
 	reports          *prometheus.CounterVec
 	orders           prometheus.Counter
 	reassignments    prometheus.Counter
+	overtaken        prometheus.Counter
 	phaseChanges     *prometheus.CounterVec
 	writeSeconds     prometheus.Histogram
 	step             prometheus.Gauge
@@ -33,6 +34,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reports:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fathom_coordinator_reports_total", Help: "Reports of members."}, []string{"role"}),
 		orders:        counter("orders_total", "Orders whose content was new."),
 		reassignments: counter("reassignments_total", "Times lanes or blocks moved between workers."),
+		overtaken:     counter("lanes_overtaken_total", "Lanes given to a second worker because the first fell behind."),
 		phaseChanges:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fathom_coordinator_phase_changes_total", Help: "Phases entered by jobs."}, []string{"phase"}),
 		writeSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fathom_coordinator_store_write_seconds",
 			Help: "Duration of writes to the store.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
@@ -40,7 +42,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		samplesPerSecond: gauge("job_samples_per_second", "Training speed of the active job."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.leads, m.nodes, m.reports, m.orders, m.reassignments, m.phaseChanges, m.writeSeconds, m.step, m.samplesPerSecond)
+		reg.MustRegister(m.leads, m.nodes, m.reports, m.orders, m.reassignments, m.overtaken, m.phaseChanges, m.writeSeconds, m.step, m.samplesPerSecond)
 	}
 	return m
 }

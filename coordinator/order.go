@@ -40,7 +40,12 @@ func (l *leader) shareOut(now time.Time) {
 	moved := false
 	switch r.phase() {
 	case proto.Phase_PHASE_TRAINING:
-		moved = r.lanes.Rebalance(l.eligible(r, now))
+		var late []int
+		r.lanes.Reached(r.step(), now)
+		if moved, late = r.lanes.Assign(l.eligible(r, now), now); len(late) > 0 {
+			l.metrics.overtaken.Add(float64(len(late)))
+			l.log.Warn("lanes are late and go to another worker as well", "job", r.name, "step", r.step(), "lanes", late)
+		}
 	case proto.Phase_PHASE_EVALUATING:
 		moved = r.evaluation.share.Rebalance(l.eligible(r, now))
 	}

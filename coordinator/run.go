@@ -24,7 +24,7 @@ type run struct {
 	job    *job.Job
 	layout *layout
 
-	lanes  *task.Assignment
+	lanes  *task.Lanes
 	shards []shardState
 	// evaluation is under way in phase EVALUATING; nil in every other.
 	evaluation *evaluation
@@ -74,7 +74,7 @@ func newRun(e *entry) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{entry: e, job: j, layout: layout, lanes: task.NewAssignment(j.Spec.Train.Lanes),
+	r := &run{entry: e, job: j, layout: layout, lanes: task.NewLanes(j.Spec.Train.Lanes),
 		shards: make([]shardState, j.Spec.Cluster.Shards), usage: make(map[string]float64)}
 	for i := range r.shards {
 		r.shards[i].ready = make(map[string]bool)

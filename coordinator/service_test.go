@@ -157,6 +157,46 @@ func awaitOrder(t *testing.T, n *simNode, until func(*proto.NodeOrder) bool) *pr
 	}
 }
 
+// TestWorkerThatStandsStillIsOvertaken has one that is alive and does nothing
+// from some moment on.
+func TestWorkerThatStandsStillIsOvertaken(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		c.coordinator("c0")
+		ctl := c.control("c0")
+		c.servers("c0")
+		fast := c.worker("worker-0", simWorker{digest: "d"}, "c0")
+		slow := c.worker("worker-1", simWorker{digest: "d", stopAt: 15}, "c0")
+		name := submit(t, ctl, spec(t, "straggler", func(j *job.Job) { j.Spec.Train.Epochs = 5 }))
+		await(t, ctl, name, func(s *proto.JobStatus) bool { return s.GetStep() >= 14 })
+		awaitOrder(t, fast, func(o *proto.NodeOrder) bool { return len(o.GetWorker().GetLanes()) == 4 })
+		if o, _ := slow.current(); len(o.GetWorker().GetLanes()) != 2 {
+			t.Errorf("the slow worker was told %v, it should keep its lanes", o.GetWorker().GetLanes())
+		}
+		await(t, ctl, name, inPhase(proto.Phase_PHASE_DONE))
+	})
+}
+
+// TestAllWorkersMayBeReplaced stops every worker and starts others later.
+func TestAllWorkersMayBeReplaced(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		c.coordinator("c0")
+		ctl := c.control("c0")
+		c.servers("c0")
+		first := []*simNode{c.worker("worker-0", simWorker{digest: "d"}, "c0"), c.worker("worker-1", simWorker{digest: "d"}, "c0")}
+		name := submit(t, ctl, spec(t, "replaced", func(j *job.Job) { j.Spec.Train.Epochs = 5 }))
+		await(t, ctl, name, func(s *proto.JobStatus) bool { return s.GetStep() >= 25 })
+		for _, n := range first {
+			n.stop()
+		}
+		time.Sleep(5 * time.Minute) // virtual
+		c.worker("worker-7", simWorker{digest: "d"}, "c0")
+		s := await(t, ctl, name, inPhase(proto.Phase_PHASE_DONE))
+		if s.GetStep() != 50 {
+			t.Errorf("the job ended at step %d, want 50", s.GetStep())
+		}
+	})
+}
+
 func TestSilentWorkerIsReplacedAndALateOneWithOtherDataLeftOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		c.coordinator("c0")

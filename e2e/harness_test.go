@@ -235,6 +235,22 @@ func (r *fathomRun) leaderPast(version uint64, limit time.Duration) child {
 	}
 }
 
+// version is what the first server that answers says shard 0 has applied.
+func (r *fathomRun) version() uint64 {
+	r.t.Helper()
+	for _, s := range r.children("ps") {
+		groups, err := filepath.Glob(filepath.Join(s.flag("--data-dir"), "groups", "*"))
+		if err != nil || len(groups) != 1 {
+			continue
+		}
+		if reply, err := shardStatus(context.Background(), r.credentials(), s.flag("--listen"), filepath.Base(groups[0])); err == nil {
+			return reply.GetVersion()
+		}
+	}
+	r.t.Fatal("no server tells its version")
+	return 0
+}
+
 // credentials is the directory of those that let commands reach the cluster.
 func (r *fathomRun) credentials() string { return filepath.Join(r.workdir, "credentials", "admin") }
 

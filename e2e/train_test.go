@@ -78,6 +78,32 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 			same(t, r.result(limit))
 		})
 	}
+	t.Run("all workers killed", func(t *testing.T) {
+		r := start(t, nil, "run", job)
+		r.leaderPast(30, limit)
+		for _, w := range r.children("worker") { // the run starts others
+			if err := syscall.Kill(w.pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, r.result(limit))
+	})
+	t.Run("worker stopped", func(t *testing.T) {
+		r := start(t, nil, "run", job)
+		r.leaderPast(30, limit)
+		victim := r.children("worker")[0].pid
+		if err := syscall.Kill(victim, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		// Woken up with an old lane in its hands, but not before the others have
+		// gone on without it.
+		now := r.version()
+		r.leaderPast(now+10, limit)
+		if err := syscall.Kill(victim, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		same(t, r.result(limit))
+	})
 }
 
 func TestInterruptLeavesNoProcess(t *testing.T) {
