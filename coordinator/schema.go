@@ -68,6 +68,7 @@ func (r *run) schema(s shard.ID) *proto.Schema {
 	w := &proto.Schema{
 		Job: r.id(), Run: r.run, Seed: r.job.Spec.Train.Seed, Lanes: uint32(r.job.Spec.Train.Lanes),
 		PreImages: uint32(r.job.PreImages()), PipelineDepth: uint32(*r.job.Spec.Train.PipelineDepth), Tables: r.layout.tables,
+		ClipNorm: r.job.Spec.Train.ClipNorm,
 	}
 	for _, i := range denseOf(s, r.place.Dense) {
 		w.Dense = append(w.Dense, r.layout.dense[i])

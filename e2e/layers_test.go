@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"compute/layer":  {"compute/random", "compute/kernel", "compute/gemm"},
 	"compute/model":  {"compute/random", "compute/kernel", "compute/gemm", "compute/layer"},
 	"compute/eval":   {"compute/kernel"},
+	"compute/exact":  {},
 	// embedding says which rows of which tables make up a field's values.
 	"compute/embedding": {"shard", "compute/kernel", "compute/model"},
 
@@ -49,9 +50,9 @@ var layers = map[string][]string{
 	"ps/frame": {"proto"},
 
 	"ps/table":   {"shard", "compute/random", "compute/kernel", "compute/optim"},
-	"ps/fsm":     {"shard", "compute/random", "compute/kernel", "compute/optim", "compute/supernet", "ps/wire", "ps/table"},
+	"ps/fsm":     {"shard", "compute/random", "compute/kernel", "compute/exact", "compute/optim", "compute/supernet", "ps/wire", "ps/table"},
 	"ps/replica": {"proto/identity", "ps/fsm", "ps/wire"},
-	"ps/client":  {"shard", "proto", "ps/wire", "ps/frame", "ps/fsm"},
+	"ps/client":  {"shard", "compute/exact", "proto", "ps/wire", "ps/frame", "ps/fsm"},
 	"ps":         {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},

@@ -2064,9 +2064,10 @@ type Schema struct {
 	PipelineDepth uint32                 `protobuf:"varint,8,opt,name=pipeline_depth,json=pipelineDepth,proto3" json:"pipeline_depth,omitempty"` // by how many steps a push may be ahead of the next
 	// Of a later phase of the job: how often the tables were formed anew, the
 	// version that did it, and what they take over from those before.
-	Phase         uint32 `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
-	Base          uint64 `protobuf:"varint,21,opt,name=base,proto3" json:"base,omitempty"`
-	CarryDense    bool   `protobuf:"varint,22,opt,name=carry_dense,json=carryDense,proto3" json:"carry_dense,omitempty"`
+	Phase         uint32  `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
+	Base          uint64  `protobuf:"varint,21,opt,name=base,proto3" json:"base,omitempty"`
+	CarryDense    bool    `protobuf:"varint,22,opt,name=carry_dense,json=carryDense,proto3" json:"carry_dense,omitempty"`
+	ClipNorm      float32 `protobuf:"fixed32,30,opt,name=clip_norm,json=clipNorm,proto3" json:"clip_norm,omitempty"` // most norm of all gradients of a step; 0: any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2176,6 +2177,13 @@ func (x *Schema) GetCarryDense() bool {
 		return x.CarryDense
 	}
 	return false
+}
+
+func (x *Schema) GetClipNorm() float32 {
+	if x != nil {
+		return x.ClipNorm
+	}
+	return 0
 }
 
 type Table struct {
@@ -3057,7 +3065,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
 	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
-	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xbf\x02\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xdc\x02\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -3071,7 +3079,8 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x05phase\x18\x14 \x01(\rR\x05phase\x12\x12\n" +
 	"\x04base\x18\x15 \x01(\x04R\x04base\x12\x1f\n" +
 	"\vcarry_dense\x18\x16 \x01(\bR\n" +
-	"carryDense\"\x98\x01\n" +
+	"carryDense\x12\x1b\n" +
+	"\tclip_norm\x18\x1e \x01(\x02R\bclipNorm\"\x98\x01\n" +
 	"\x05Table\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +

@@ -391,6 +391,142 @@ func (x *ScanReply) GetWeights() []float32 {
 	return nil
 }
 
+type PartialRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Step          uint64                 `protobuf:"varint,3,opt,name=step,proto3" json:"step,omitempty"`
+	Round         uint32                 `protobuf:"varint,4,opt,name=round,proto3" json:"round,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartialRequest) Reset() {
+	*x = PartialRequest{}
+	mi := &file_proto_ps_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartialRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartialRequest) ProtoMessage() {}
+
+func (x *PartialRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartialRequest.ProtoReflect.Descriptor instead.
+func (*PartialRequest) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PartialRequest) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *PartialRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *PartialRequest) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *PartialRequest) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+type PartialReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rounds        uint32                 `protobuf:"varint,1,opt,name=rounds,proto3" json:"rounds,omitempty"` // that a step takes
+	Known         bool                   `protobuf:"varint,2,opt,name=known,proto3" json:"known,omitempty"`   // the shard has the totals of the round already
+	Totals        []float64              `protobuf:"fixed64,3,rep,packed,name=totals,proto3" json:"totals,omitempty"`
+	Sums          []uint64               `protobuf:"fixed64,4,rep,packed,name=sums,proto3" json:"sums,omitempty"` // else its part of them, exact.Words words each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartialReply) Reset() {
+	*x = PartialReply{}
+	mi := &file_proto_ps_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartialReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartialReply) ProtoMessage() {}
+
+func (x *PartialReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartialReply.ProtoReflect.Descriptor instead.
+func (*PartialReply) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PartialReply) GetRounds() uint32 {
+	if x != nil {
+		return x.Rounds
+	}
+	return 0
+}
+
+func (x *PartialReply) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *PartialReply) GetTotals() []float64 {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+func (x *PartialReply) GetSums() []uint64 {
+	if x != nil {
+		return x.Sums
+	}
+	return nil
+}
+
 type Refusal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        Reason                 `protobuf:"varint,1,opt,name=reason,proto3,enum=fathom.v1.Reason" json:"reason,omitempty"`
@@ -402,7 +538,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_proto_ps_proto_msgTypes[5]
+	mi := &file_proto_ps_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +550,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_ps_proto_msgTypes[5]
+	mi := &file_proto_ps_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +563,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_proto_ps_proto_rawDescGZIP(), []int{5}
+	return file_proto_ps_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Refusal) GetReason() Reason {
@@ -478,7 +614,17 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\tScanReply\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\x06R\x04keys\x12\x18\n" +
-	"\aweights\x18\x03 \x03(\x02R\aweights\"o\n" +
+	"\aweights\x18\x03 \x03(\x02R\aweights\"b\n" +
+	"\x0ePartialRequest\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\x04R\x04step\x12\x14\n" +
+	"\x05round\x18\x04 \x01(\rR\x05round\"h\n" +
+	"\fPartialReply\x12\x16\n" +
+	"\x06rounds\x18\x01 \x01(\rR\x06rounds\x12\x14\n" +
+	"\x05known\x18\x02 \x01(\bR\x05known\x12\x16\n" +
+	"\x06totals\x18\x03 \x03(\x01R\x06totals\x12\x12\n" +
+	"\x04sums\x18\x04 \x03(\x06R\x04sums\"o\n" +
 	"\aRefusal\x12)\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x11.fathom.v1.ReasonR\x06reason\x12\x1f\n" +
 	"\vleader_node\x18\x02 \x01(\tR\n" +
@@ -492,12 +638,13 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\x10REASON_NOT_READY\x10\x04\x12\x15\n" +
 	"\x11REASON_STEP_AHEAD\x10\x05\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x06\x12\x15\n" +
-	"\x11REASON_OVERLOADED\x10\a2\xea\x01\n" +
+	"\x11REASON_OVERLOADED\x10\a2\xa9\x02\n" +
 	"\x0fParameterServer\x12*\n" +
 	"\x04Pull\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12*\n" +
 	"\x04Push\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12I\n" +
 	"\vShardStatus\x12\x1d.fathom.v1.ShardStatusRequest\x1a\x1b.fathom.v1.ShardStatusReply\x124\n" +
-	"\x04Scan\x12\x16.fathom.v1.ScanRequest\x1a\x14.fathom.v1.ScanReplyB&Z$github.com/fathom-train/fathom/protob\x06proto3"
+	"\x04Scan\x12\x16.fathom.v1.ScanRequest\x1a\x14.fathom.v1.ScanReply\x12=\n" +
+	"\aPartial\x12\x19.fathom.v1.PartialRequest\x1a\x17.fathom.v1.PartialReplyB&Z$github.com/fathom-train/fathom/protob\x06proto3"
 
 var (
 	file_proto_ps_proto_rawDescOnce sync.Once
@@ -512,7 +659,7 @@ func file_proto_ps_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_ps_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_ps_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_proto_ps_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_proto_ps_proto_goTypes = []any{
 	(Reason)(0),                // 0: fathom.v1.Reason
 	(*Frame)(nil),              // 1: fathom.v1.Frame
@@ -520,7 +667,9 @@ var file_proto_ps_proto_goTypes = []any{
 	(*ShardStatusReply)(nil),   // 3: fathom.v1.ShardStatusReply
 	(*ScanRequest)(nil),        // 4: fathom.v1.ScanRequest
 	(*ScanReply)(nil),          // 5: fathom.v1.ScanReply
-	(*Refusal)(nil),            // 6: fathom.v1.Refusal
+	(*PartialRequest)(nil),     // 6: fathom.v1.PartialRequest
+	(*PartialReply)(nil),       // 7: fathom.v1.PartialReply
+	(*Refusal)(nil),            // 8: fathom.v1.Refusal
 }
 var file_proto_ps_proto_depIdxs = []int32{
 	0, // 0: fathom.v1.Refusal.reason:type_name -> fathom.v1.Reason
@@ -528,12 +677,14 @@ var file_proto_ps_proto_depIdxs = []int32{
 	1, // 2: fathom.v1.ParameterServer.Push:input_type -> fathom.v1.Frame
 	2, // 3: fathom.v1.ParameterServer.ShardStatus:input_type -> fathom.v1.ShardStatusRequest
 	4, // 4: fathom.v1.ParameterServer.Scan:input_type -> fathom.v1.ScanRequest
-	1, // 5: fathom.v1.ParameterServer.Pull:output_type -> fathom.v1.Frame
-	1, // 6: fathom.v1.ParameterServer.Push:output_type -> fathom.v1.Frame
-	3, // 7: fathom.v1.ParameterServer.ShardStatus:output_type -> fathom.v1.ShardStatusReply
-	5, // 8: fathom.v1.ParameterServer.Scan:output_type -> fathom.v1.ScanReply
-	5, // [5:9] is the sub-list for method output_type
-	1, // [1:5] is the sub-list for method input_type
+	6, // 5: fathom.v1.ParameterServer.Partial:input_type -> fathom.v1.PartialRequest
+	1, // 6: fathom.v1.ParameterServer.Pull:output_type -> fathom.v1.Frame
+	1, // 7: fathom.v1.ParameterServer.Push:output_type -> fathom.v1.Frame
+	3, // 8: fathom.v1.ParameterServer.ShardStatus:output_type -> fathom.v1.ShardStatusReply
+	5, // 9: fathom.v1.ParameterServer.Scan:output_type -> fathom.v1.ScanReply
+	7, // 10: fathom.v1.ParameterServer.Partial:output_type -> fathom.v1.PartialReply
+	6, // [6:11] is the sub-list for method output_type
+	1, // [1:6] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
@@ -550,7 +701,7 @@ func file_proto_ps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_ps_proto_rawDesc), len(file_proto_ps_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	ParameterServer_Push_FullMethodName        = "/fathom.v1.ParameterServer/Push"
 	ParameterServer_ShardStatus_FullMethodName = "/fathom.v1.ParameterServer/ShardStatus"
 	ParameterServer_Scan_FullMethodName        = "/fathom.v1.ParameterServer/Scan"
+	ParameterServer_Partial_FullMethodName     = "/fathom.v1.ParameterServer/Partial"
 )
 
 // ParameterServerClient is the client API for ParameterServer service.
@@ -43,6 +44,9 @@ type ParameterServerClient interface {
 	// Scan reads the rows of a table in the order of their creation, part by part,
 	// at the shard's current version.
 	Scan(ctx context.Context, in *ScanRequest, opts ...grpc.CallOption) (*ScanReply, error)
+	// Partial reads what one shard adds to a sum over all shards that a step needs
+	// before it is applied, as soon as all lanes of the step are there.
+	Partial(ctx context.Context, in *PartialRequest, opts ...grpc.CallOption) (*PartialReply, error)
 }
 
 type parameterServerClient struct {
@@ -93,6 +97,16 @@ func (c *parameterServerClient) Scan(ctx context.Context, in *ScanRequest, opts 
 	return out, nil
 }
 
+func (c *parameterServerClient) Partial(ctx context.Context, in *PartialRequest, opts ...grpc.CallOption) (*PartialReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PartialReply)
+	err := c.cc.Invoke(ctx, ParameterServer_Partial_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ParameterServerServer is the server API for ParameterServer service.
 // All implementations must embed UnimplementedParameterServerServer
 // for forward compatibility.
@@ -107,6 +121,9 @@ type ParameterServerServer interface {
 	// Scan reads the rows of a table in the order of their creation, part by part,
 	// at the shard's current version.
 	Scan(context.Context, *ScanRequest) (*ScanReply, error)
+	// Partial reads what one shard adds to a sum over all shards that a step needs
+	// before it is applied, as soon as all lanes of the step are there.
+	Partial(context.Context, *PartialRequest) (*PartialReply, error)
 	mustEmbedUnimplementedParameterServerServer()
 }
 
@@ -128,6 +145,9 @@ func (UnimplementedParameterServerServer) ShardStatus(context.Context, *ShardSta
 }
 func (UnimplementedParameterServerServer) Scan(context.Context, *ScanRequest) (*ScanReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Scan not implemented")
+}
+func (UnimplementedParameterServerServer) Partial(context.Context, *PartialRequest) (*PartialReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Partial not implemented")
 }
 func (UnimplementedParameterServerServer) mustEmbedUnimplementedParameterServerServer() {}
 func (UnimplementedParameterServerServer) testEmbeddedByValue()                         {}
@@ -222,6 +242,24 @@ func _ParameterServer_Scan_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ParameterServer_Partial_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PartialRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParameterServerServer).Partial(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ParameterServer_Partial_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParameterServerServer).Partial(ctx, req.(*PartialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ParameterServer_ServiceDesc is the grpc.ServiceDesc for ParameterServer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +282,10 @@ var ParameterServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Scan",
 			Handler:    _ParameterServer_Scan_Handler,
+		},
+		{
+			MethodName: "Partial",
+			Handler:    _ParameterServer_Partial_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -19,7 +19,8 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 	s := fsm.Schema{
 		Job: p.GetJob(), Run: p.GetRun(), Seed: p.GetSeed(),
 		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()), PipelineDepth: int(p.GetPipelineDepth()),
-		Phase: p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
+		ClipNorm: p.GetClipNorm(),
+		Phase:    p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
 	}
 	for _, t := range p.GetTables() {
 		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName(), Closed: t.GetClosed()}

@@ -144,13 +144,20 @@ func (v *service) push(ctx context.Context, h *hosted, header wire.PushHeader, c
 	return duplicate, nil
 }
 
-// check keeps out of the log what is damaged, no push, or of another run, and
-// returns the step. Everything else the state machine judges.
+// check keeps out of the log what is damaged, neither push nor totals, or of
+// another run, and returns the step. Everything else the state machine judges.
 func check(header wire.PushHeader, chunks [][]byte) (step uint64, err error) {
 	if len(chunks) == 0 {
 		return 0, refuse(proto.Reason_REASON_INVALID, "push without a chunk")
 	}
 	var first wire.Push
+	if kind, err := wire.Kind(chunks[0]); err == nil && kind == wire.KindReduce && len(chunks) == 1 {
+		r, err := wire.ParseReduce(chunks[0])
+		if err == nil && r.Run != header.Run {
+			err = refuse(proto.Reason_REASON_INVALID, "push of run %016x carries totals of run %016x", header.Run, r.Run)
+		}
+		return r.Step, err
+	}
 	if err := wire.ParsePush(chunks[0], &first); err != nil {
 		return 0, fmt.Errorf("chunk 0: %w", err)
 	}

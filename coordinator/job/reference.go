@@ -191,6 +191,7 @@ var trainRules = map[string]rule{
 	"spec.train.compute":                 means("Format of the operands of the networks' matrix products: f32, or bf16, which rounds them to bfloat16 (sums, weights and everything else stay float32). bf16 is faster on processors with AVX512_BF16 and trains a slightly different model, the same to the last bit on every processor.").of(model.Computes()...),
 	"spec.train.optimizer":               means("Optimizer of the embedding rows."),
 	"spec.train.dense_optimizer":         means("Optimizer of the tensors of the network.").byDefault("that of the rows"),
+	"spec.train.clip_norm":               means("Most norm of all gradients of a step together; larger ones are scaled down to it. Weight decay is not counted. 0 is no bound.").in(0, math.MaxFloat32),
 	"spec.train.embedding_init":          means("Distribution of the first values of the embedding rows.").byDefault("normal, scale 0.01"),
 	"spec.train.embedding_init.kind":     means("normal (mean 0, standard deviation scale), uniform (in [-scale, scale)) or constant (scale itself).").of("", "normal", "uniform", "constant"),
 	"spec.train.embedding_init.scale":    means("Scale of the distribution.").in(-math.MaxFloat32, math.MaxFloat32),
@@ -208,7 +209,7 @@ func optimizerRules(path string) map[string]rule {
 		path + ".momentum":      means("Momentum (sgd, lars).").byDefault("0; lars 0.9"),
 		path + ".nesterov":      means("Look ahead by the momentum (sgd)."),
 
-		path + ".granularity":       means("One layer, whose norms make the trust ratio (lamb, lars): row is one column of one row of a table. A tensor of the network is always one layer.").of("", optim.Row).byDefault("row, of lamb and lars"),
+		path + ".granularity":       means("One layer, whose norms make the trust ratio (lamb, lars): row is one column of one row of a table; table, of all rows of a table that the step reaches; field, of those of a field (needs spec.embedding.tables: per_field). A tensor of the network is always one layer.").of("", optim.Row, optim.Field, optim.Table).byDefault("row, of lamb and lars"),
 		path + ".convention":        means("tfa: as TensorFlow Addons. apex: as NVIDIA Apex, where the trust ratio is 1 when nothing decays (lamb).").of("", optim.TFA, optim.Apex).byDefault("tfa, of lamb"),
 		path + ".coupled":           means("Add the weight decay to the gradient, as Apex can (lamb)."),
 		path + ".sum_gradients":     means("Add all of the gradient to its mean, not 1-beta1 of it, as Apex without averaging (lamb)."),

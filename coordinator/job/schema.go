@@ -104,6 +104,12 @@ func (j *Job) Dense() ([]Dense, error) {
 	return all, nil
 }
 
+// Reduces reports whether a step needs sums over all shards before it is applied.
+func (j *Job) Reduces() bool {
+	o := j.Spec.Train.Optimizer
+	return j.Spec.Train.ClipNorm > 0 || o.Layerwise() && o.Granularity != optim.Row
+}
+
 func (j *Job) model() (model.Model, error) {
 	return model.New(j.Spec.Model, len(j.Spec.Data.ResolvedFields()))
 }

@@ -136,6 +136,8 @@ type Train struct {
 	// the tensors of the network.
 	Optimizer      optim.Config  `json:"optimizer"`
 	DenseOptimizer *optim.Config `json:"dense_optimizer,omitempty"`
+	// ClipNorm is the most the norm of all gradients of a step may be; 0: any.
+	ClipNorm float32 `json:"clip_norm"`
 	// EmbeddingInit is the distribution of the rows' first values.
 	EmbeddingInit random.Init `json:"embedding_init"`
 }

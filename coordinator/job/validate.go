@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/optim"
 )
@@ -227,6 +228,9 @@ func (c *checker) embedding(j *Job) {
 		names = append(names, f.Name)
 	}
 	c.nested(path, reflect.TypeOf(j.Spec.Embedding), j.Spec.Embedding.Validate(names))
+	if j.Spec.Train.Optimizer.Granularity == optim.Field && j.Spec.Embedding.Tables != embedding.PerField {
+		c.fault("spec.train.optimizer.granularity", "field needs a table per field: set spec.embedding.tables to per_field")
+	}
 	for i, own := range j.Spec.Embedding.Fields {
 		for _, f := range j.Spec.Data.Fields {
 			if f.Name == own.Name && f.Share != "" {

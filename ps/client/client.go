@@ -84,6 +84,7 @@ type transport interface {
 	push(ctx context.Context, i int, body []byte) error
 	version(ctx context.Context, i int) (uint64, error)
 	scan(ctx context.Context, i int, req *proto.ScanRequest) (*proto.ScanReply, error)
+	partial(ctx context.Context, i int, req *proto.PartialRequest) (*proto.PartialReply, error)
 }
 
 // Client pulls from and pushes to all shards of one run of a job.

@@ -25,6 +25,9 @@ func (s *State) Apply(index uint64, cmd []byte) Result {
 		panic(fmt.Sprintf("ps/fsm: BUG: committed command at index %d: %v", index, err))
 	case errors.Is(err, wire.ErrKind):
 		s.recycle(c)
+		if kind, _ := wire.Kind(cmd); kind == wire.KindReduce {
+			return s.reduce(index, cmd)
+		}
 		return s.configure(index, cmd)
 	}
 	s.recycle(c)
@@ -106,12 +109,7 @@ func (s *State) push(index uint64, c *chunk) Result {
 	m := s.model
 	m.put(c)
 	s.applied = index
-	before := m.version
-	for m.pending[0].full() { // the next ones may have been complete for long
-		m.step()
-		m.pending.advance(s.recycle)
-	}
-	if m.version != before {
+	if s.settle() {
 		s.notify()
 	}
 	return Result{Status: Accepted, Version: m.version, Complete: complete}

@@ -49,6 +49,7 @@ func newModel(schema Schema, schemaBytes []byte) (*model, error) {
 		m.dense = append(m.dense, d)
 	}
 	m.pending = newPending(1+schema.PipelineDepth, schema.Lanes)
+	m.rounds = schema.rounds()
 	m.merge.cursors = make([]cursor, schema.Lanes)
 	return m, nil
 }
@@ -69,6 +70,9 @@ func newTensor(s DenseTensor, seed uint64) (*tensor, error) {
 }
 
 func (d *tensor) weights() []float32 { return d.data[:d.schema.Size] }
+
+// running reports whether the tensor is statistics, not weights.
+func (d *tensor) running() bool { return d.schema.Optimizer.Name == optim.EMA }
 
 // rehash computes the tensor's part of the state hash from its data. Tables are
 // seeded by small multiples of a constant plus a key; this constant keeps
@@ -119,7 +123,7 @@ func (m *model) stats() Stats {
 	st.Dense.Tensors = len(m.dense)
 	for _, d := range m.dense {
 		n := uint64(d.schema.Size)
-		if d.schema.Optimizer.Name == "ema" {
+		if d.running() {
 			st.Dense.Running += n
 		} else {
 			st.Dense.Parameters += n

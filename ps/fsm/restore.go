@@ -138,6 +138,8 @@ func (n *restored) block(b *blockReader) error {
 		return n.image(b.body)
 	case blockChunk:
 		return n.chunk(b.body)
+	case blockTotals:
+		return m.loadTotals(b.body)
 	case blockImageRows, blockImageDense:
 		if len(m.images) == 0 {
 			return damaged("rows of an image before it")
@@ -200,7 +202,7 @@ func (n *restored) chunk(b []byte) error {
 		return damaged("push that waits is a %v", status)
 	}
 	n.model.put(c)
-	if n.model.pending[0].full() {
+	if n.model.pending[0].full() && len(n.model.rounds) == 0 {
 		return damaged("step %d is complete and not applied", n.model.version+1)
 	}
 	return nil
@@ -229,6 +231,9 @@ func (n *restored) end(b *blockReader) error {
 				return damaged("%d of %d floats of an image of dense tensor %d", len(d), size, n.model.dense[i].schema.ID)
 			}
 		}
+	}
+	if n.model.pending[0].full() {
+		n.model.partial = n.model.sums()
 	}
 	if h := n.model.hash(); h != n.hash {
 		return damaged("its state hash is %x, its meta block says %x", h, n.hash)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/fathom-train/fathom/compute/optim"
@@ -35,9 +36,12 @@ type Schema struct {
 	// pushes of version+1 to version+1+PipelineDepth are taken.
 	PipelineDepth int `json:"pipeline_depth,omitempty"`
 	// PreImages is the number of versions readable beside the current one.
-	PreImages int            `json:"pre_images"`
-	Tables    []table.Schema `json:"tables"`
-	Dense     []DenseTensor  `json:"dense"`
+	PreImages int `json:"pre_images"`
+	// ClipNorm is the most the norm of all gradients of a step may be, over all
+	// shards; larger ones are scaled down to it. 0: no bound.
+	ClipNorm float32        `json:"clip_norm,omitempty"`
+	Tables   []table.Schema `json:"tables"`
+	Dense    []DenseTensor  `json:"dense"`
 	// Phase counts the times the tables were formed anew, see reshape.
 	Phase uint32 `json:"phase,omitempty"`
 	// Base is the version that forming them made; the steps behind it are counted
@@ -78,6 +82,9 @@ func (s Schema) Validate() error {
 	}
 	if s.PreImages < 0 || s.PreImages > MaxPreImages {
 		fault("%d pre-images, want 0 to %d", s.PreImages, MaxPreImages)
+	}
+	if !(s.ClipNorm >= 0 && s.ClipNorm <= math.MaxFloat32) {
+		fault("clip norm %v, want a finite number from 0 on", s.ClipNorm)
 	}
 	if len(s.Tables) > MaxTables {
 		fault("%d tables, at most %d are allowed", len(s.Tables), MaxTables)

@@ -34,6 +34,7 @@ type model struct {
 	images  []*image
 	pending pending
 	merge   merge
+	reduction
 }
 
 // New returns an unconfigured state.

@@ -51,41 +51,62 @@ const (
 	mergeFloats = 8 << 10
 )
 
+// open is the first open step as the optimizers see it.
+func (m *model) open() optim.Step {
+	return optim.Step{T: m.version + 1 - m.schema.Base, Rate: m.pending[0].factor}
+}
+
 // step applies the first open step, which is complete, and makes it the current version.
 func (m *model) step() {
-	step := optim.Step{T: m.version + 1 - m.schema.Base, Rate: m.pending[0].factor}
+	step := m.open()
 	img := m.nextImage()
+	m.setTrust()
 	for i := range m.tables {
 		m.stepTable(i, step, img)
 	}
 	m.stepDense(step, img)
 	m.merge.forget()
 	m.version++
+	m.reduction.next()
 }
 
-// stepTable merges the lanes of one table: keys ascending, the gradients of a
-// key summed in lane order, one update of each row. img may be nil.
+// stepTable updates the rows of one table. img may be nil.
 func (m *model) stepTable(ti int, step optim.Step, img *image) {
 	t := m.tables[ti]
-	rows := m.startCursors(t.id)
-	if img != nil {
-		img.tables[ti].reserve(rows, t.width)
-	}
+	m.merged(ti, func(rows int) {
+		if img != nil {
+			img.tables[ti].reserve(rows, t.width)
+		}
+	}, func(keys []shard.Key, counts []uint32, sums []float32) {
+		var before []float32
+		if img != nil {
+			before = img.tables[ti].add(keys, t.width)
+		}
+		t.table.UpdateRows(before, keys, counts, sums, step)
+	})
+}
+
+// merged merges the lanes of one table and calls f for blocks of rows: keys
+// ascending, the gradients of a key summed in lane order and clipped. Before, it
+// calls start with a bound of the rows.
+func (m *model) merged(ti int, start func(rows int), f func(keys []shard.Key, counts []uint32, sums []float32)) {
+	t := m.tables[ti]
+	start(m.startCursors(t.id))
 	block := max(1, min(mergeRows, mergeFloats/t.width))
 	m.merge.keys = slices.Grow(m.merge.keys[:0], block)[:block]
 	m.merge.counts = slices.Grow(m.merge.counts[:0], block)[:block]
 	m.merge.sums = slices.Grow(m.merge.sums[:0], block*t.width)[:block*t.width]
+	clip := m.clip()
 	for {
 		n := m.merge.next(t.width)
 		if n == 0 {
 			return
 		}
-		keys, sums := m.merge.keys[:n], m.merge.sums[:n*t.width]
-		var before []float32
-		if img != nil {
-			before = img.tables[ti].add(keys, t.width)
+		sums := m.merge.sums[:n*t.width]
+		if clip < 1 {
+			kernel.Scale(clip, sums)
 		}
-		t.table.UpdateRows(before, keys, m.merge.counts[:n], sums, step)
+		f(m.merge.keys[:n], m.merge.counts[:n], sums)
 	}
 }
 
@@ -167,10 +188,27 @@ func (m *model) startCursors(id uint16) (rows int) {
 	return rows
 }
 
-// stepDense sums the lanes of the dense tensors in lane order and updates
-// each tensor once. A lane without samples carries no tensor; when no lane
-// carries any, none is updated. img may be nil.
+// stepDense updates each dense tensor once, or none when no lane carries any.
+// img may be nil.
 func (m *model) stepDense(step optim.Step, img *image) {
+	if !m.sumDense() {
+		return
+	}
+	clip := m.clip()
+	for i, d := range m.dense {
+		if img != nil {
+			img.dense[i] = append(img.dense[i][:0], d.weights()...)
+		}
+		if clip < 1 && !d.running() {
+			kernel.Scale(clip, d.grad)
+		}
+		d.update(step)
+	}
+}
+
+// sumDense sums the lanes of the dense tensors in lane order and reports whether
+// any lane carries them: one without samples does not.
+func (m *model) sumDense() bool {
 	first, lanes := true, m.pending[0].lanes
 	for i := range lanes {
 		carried := false
@@ -188,13 +226,5 @@ func (m *model) stepDense(step optim.Step, img *image) {
 		}
 		first = first && !carried
 	}
-	if first {
-		return
-	}
-	for i, d := range m.dense {
-		if img != nil {
-			img.dense[i] = append(img.dense[i][:0], d.weights()...)
-		}
-		d.update(step)
-	}
+	return !first
 }

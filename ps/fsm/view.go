@@ -29,13 +29,15 @@ import (
 //	image rows  of table number which: n u64, n keys u64, n*width f32
 //	image dense of tensor number which: the next of its floats
 //	chunk       a push command that waits for its step
+//	totals      what is known of sums over all shards, if anything: rounds of the
+//	            last step u32, rounds of the open step u32, totals f64
 //	end         SHA-256 of the magic and of the headers before this block: with
 //	            the checksum in each of them, of everything
 //
 // The order is the one above: within a kind by table or tensor, images oldest
 // first, chunks by step, lane and number.
 const (
-	snapshotMagic = "FATHSNP2"
+	snapshotMagic = "FATHSNP3"
 
 	blockMeta = iota
 	blockRows
@@ -44,6 +46,7 @@ const (
 	blockImageRows
 	blockImageDense
 	blockChunk
+	blockTotals
 	blockEnd
 
 	blockHeaderSize = 16
@@ -63,6 +66,7 @@ type View struct {
 	dense  [][]float32
 	images []*image
 	chunks [][]byte
+	totals []byte
 	open   bool
 }
 
@@ -96,6 +100,9 @@ func (s *State) View() *View {
 		v.images = append(v.images, img)
 	}
 	m.pending.eachChunk(func(c *chunk) { v.chunks = append(v.chunks, c.cmd) })
+	if len(m.rounds) > 0 {
+		v.totals = m.appendTotals(nil)
+	}
 	return v
 }
 
@@ -130,6 +137,9 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	}
 	for _, c := range v.chunks {
 		b.block(blockChunk, 0, c)
+	}
+	if v.totals != nil {
+		b.block(blockTotals, 0, v.totals)
 	}
 	b.block(blockEnd, 0, b.digest.Sum(nil))
 	return b.n, b.err

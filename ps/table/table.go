@@ -27,6 +27,7 @@ type column struct {
 	slots      int // first slot, counted from the start of the row
 	width      int
 	slotsWidth int
+	trust      float32 // ratio of the updates to come, 0: each row's own
 }
 
 // Table holds the rows of one table. See the package comment for what may run
@@ -171,6 +172,7 @@ func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []
 	for i := range t.columns {
 		c := &t.columns[i]
 		w := f[c.weights : c.weights+c.width]
+		step.Trust = c.trust
 		c.optimizer.Update(w, f[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
 	}
 	t.hash = AddHash(t.hash, t.term(k, mem))

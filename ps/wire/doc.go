@@ -27,6 +27,7 @@
 //	             tensor ids u16, padded
 //	pull reply body:   version u64 | floats u32 | crc32c of the floats u32 | floats f32
 //	             (kind says whether the second checksum is set)
+//	reduce body: run u64 | step u64 | round u32 | count u32 | totals f64
 //	push request:      envelope with body run u64 | shard u32 | 0 u32, then frames
 //	frames:      count u32 | 0 u32 | per frame: length u32 | 0 u32 | bytes, padded
 //

@@ -22,7 +22,7 @@ var (
 // Command is the kind of a message.
 type Command uint16
 
-// The kinds. Only KindConfigure and KindPush are commands of the raft log.
+// The kinds. Only the exported ones are commands of the raft log.
 const (
 	KindConfigure   Command = 1
 	KindPush        Command = 2
@@ -30,6 +30,7 @@ const (
 	kindPullReply   Command = 4
 	kindSealedReply Command = 5
 	kindPushHeader  Command = 6
+	KindReduce      Command = 7
 )
 
 // String returns the kind's name.
@@ -39,6 +40,8 @@ func (c Command) String() string {
 		return "configure"
 	case KindPush:
 		return "push"
+	case KindReduce:
+		return "reduce"
 	case kindPullRequest:
 		return "pull request"
 	case kindPullReply, kindSealedReply:
@@ -68,7 +71,7 @@ func Kind(cmd []byte) (Command, error) {
 	if err != nil {
 		return 0, err
 	}
-	if kind != KindConfigure && kind != KindPush {
+	if kind != KindConfigure && kind != KindPush && kind != KindReduce {
 		return 0, fmt.Errorf("%w: %v is not a command", ErrMalformed, kind)
 	}
 	return kind, nil

@@ -15,6 +15,7 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // again to the same bytes.
 func FuzzParse(f *testing.F) {
 	f.Add(uint8(KindConfigure), AppendConfigure(nil, []byte("schema")))
+	f.Add(uint8(KindReduce), AppendReduce(nil, Reduce{Run: 1, Step: 2, Round: 3, Totals: []float64{0, 0.5}}))
 	f.Add(uint8(KindPush), examplePush().Chunks()[0])
 	f.Add(uint8(kindPullRequest), exampleRequest().Append(nil))
 	reply, _ := NewPullReply(nil, 1, 2)
@@ -51,6 +52,13 @@ func parseAll(t *testing.T, b []byte) {
 	if schema, err := ParseConfigure(b); err == nil {
 		if !bytes.Equal(AppendConfigure(nil, schema), b) {
 			t.Error("a configure command is not built again")
+		}
+	} else {
+		declared(err)
+	}
+	if r, err := ParseReduce(b); err == nil {
+		if !bytes.Equal(AppendReduce(nil, r), b) {
+			t.Error("a reduce command is not built again")
 		}
 	} else {
 		declared(err)

@@ -453,10 +453,10 @@ func TestMisuseOfBuildersPanics(t *testing.T) {
 func TestKindsHaveNames(t *testing.T) {
 	t.Parallel()
 	var names []string
-	for c := range Command(8) {
+	for c := range Command(9) {
 		names = append(names, c.String())
 	}
-	want := "kind 0,configure,push,pull request,pull reply,pull reply,push header,kind 7"
+	want := "kind 0,configure,push,pull request,pull reply,pull reply,push header,reduce,kind 8"
 	if got := strings.Join(names, ","); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -175,7 +175,13 @@ func (t *Trainer) pushAll(ctx context.Context, computed <-chan *slot, free chan<
 				if progress != nil {
 					progress(s.step, s.lane, s.lossSum, s.data.N)
 				}
+				step, sums := s.step, s.lane == 0
 				free <- s // has room for every slot
+				if sums && t.cfg.Job.Reduces() {
+					// Whoever has lane 0 sums for all. If it is lost, the next one pushes
+					// the lane again and so comes here, too.
+					return t.cfg.Client.Reduce(ctx, step)
+				}
 				return nil
 			})
 		case <-ctx.Done(): // a push was refused: nothing behind it can go on

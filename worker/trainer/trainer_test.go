@@ -87,7 +87,7 @@ func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
 	var routes []client.Route
 	for i, s := range shard.Even(shards).Shards {
 		schema := fsm.Schema{Job: "small", Run: run, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes,
-			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
+			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth, ClipNorm: j.Spec.Train.ClipNorm}
 		for _, tb := range tables {
 			st := table.Schema{ID: tb.ID, Name: tb.Name}
 			for _, col := range tb.Columns {
@@ -235,6 +235,48 @@ func TestEveryWayToEmbedIsTheSameForAnyCluster(t *testing.T) {
 		}
 		if got := cl.hash(); got != want {
 			t.Errorf("%d shards: model hash %s, want %s", shards, got, want)
+		}
+	}
+}
+
+// Sums over all shards, for a bound of all gradients and for layers that are a
+// field's rows, depend on the cluster as little.
+func TestSumsOverShardsAreTheSameForAnyCluster(t *testing.T) {
+	sets := []string{"spec.train.clip_norm=0.02", "spec.train.optimizer.granularity=field", "spec.embedding.tables=per_field"}
+	want := ""
+	for _, c := range []struct {
+		shards int
+		lanes  [][]int
+	}{
+		{1, [][]int{{0, 1, 2, 3}}},
+		{3, [][]int{{1, 2}, {3, 0}}},
+		{4, [][]int{{0, 1, 2, 3}, {0, 3}}}, // two that sum
+	} {
+		cl := newCluster(t, parse(t, sets...), c.shards)
+		cl.trainAll(t, c.lanes, cl.steps())
+		if want == "" {
+			want = cl.hash()
+		}
+		if got := cl.hash(); got != want {
+			t.Errorf("%d shards, lanes %v: model hash %s, want %s", c.shards, c.lanes, got, want)
+		}
+	}
+	// The worker that sums is lost with its lane's push acknowledged.
+	c := newCluster(t, parse(t, sets...), 3)
+	ctx, cancel := context.WithCancel(context.Background())
+	var once sync.Once
+	if err := c.trainer(t).Train(ctx, []int{0}, c.steps(), func(step uint64, lane int, _ float64, _ int) { once.Do(cancel) }); err == nil {
+		t.Fatal("training ended without error although it was interrupted")
+	}
+	c.trainAll(t, [][]int{{1, 3}, {2, 0}}, c.steps())
+	if got := c.hash(); got != want {
+		t.Errorf("model hash after the interruption is %s, want %s", got, want)
+	}
+	for _, set := range sets[:2] {
+		other := newCluster(t, parse(t, append(sets, strings.Split(set, "=")[0]+"="+map[string]string{sets[0]: "0.5", sets[1]: "row"}[set])...), 1)
+		other.trainAll(t, [][]int{{0, 1, 2, 3}}, other.steps())
+		if other.hash() == want {
+			t.Errorf("without %s the model is the same", set)
 		}
 	}
 }
