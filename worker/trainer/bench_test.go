@@ -171,7 +171,7 @@ func benchTrainer(b testing.TB, j *job.Job) *Trainer {
 	if err != nil {
 		b.Fatal(err)
 	}
-	t := &Trainer{cfg: Config{Job: j, Run: 1, Client: benchCluster(b, j)}, net: net, columns: net.Columns(), plan: plan, plain: plan.Plain()}
+	t := &Trainer{cfg: Config{Job: j, Run: 1, Client: benchCluster(b, j), Factor: 1}, net: net, columns: net.Columns(), plan: plan, plain: plan.Plain()}
 	for _, p := range net.Params() {
 		t.sizes = append(t.sizes, p.Size())
 	}
