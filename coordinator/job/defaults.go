@@ -150,6 +150,10 @@ func (t Train) withDefaults() Train {
 		dense = dense.WithDefaults()
 	}
 	t.DenseOptimizer = &dense
+	setDefault(&t.ScaleRule, ScaleNone)
+	if t.ScaleRule != ScaleNone {
+		setDefault(&t.BaseBatchSize, 1024)
+	}
 	setDefault(&t.Monitor.Metric, MetricAUC)
 	setDefault(&t.Monitor.PerEpoch, 1)
 	setDefault(&t.Monitor.MinDelta, 1e-6)

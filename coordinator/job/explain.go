@@ -43,6 +43,11 @@ func (j *Job) summary(w io.Writer, trainRows int64) error {
 		fmt.Fprintf(w, "# steps: known once the rows are counted; rows / %s per epoch, rounded up, and %d epochs\n",
 			group(int64(t.BatchSize)), t.Epochs)
 	}
+	if t.ScaleRule != ScaleNone {
+		rows, dense := t.Optimizers()
+		fmt.Fprintf(w, "# scaled from batches of %s: rate %g, weight decay %g of the rows; %g, %g of the network\n",
+			group(int64(t.BaseBatchSize)), rows.LearningRate, rows.WeightDecay, dense.LearningRate, dense.WeightDecay)
+	}
 	tables, err := j.Tables()
 	if err != nil {
 		return err

@@ -191,6 +191,8 @@ var trainRules = map[string]rule{
 	"spec.train.compute":                 means("Format of the operands of the networks' matrix products: f32, or bf16, which rounds them to bfloat16 (sums, weights and everything else stay float32). bf16 is faster on processors with AVX512_BF16 and trains a slightly different model, the same to the last bit on every processor.").of(model.Computes()...),
 	"spec.train.optimizer":               means("Optimizer of the embedding rows."),
 	"spec.train.dense_optimizer":         means("Optimizer of the tensors of the network.").byDefault("that of the rows"),
+	"spec.train.scale_rule":              means("Turns settings found with base_batch_size into those for batch_size. With k the ratio of the two: linear: rates times k. lamb: rates times the root of k, a warm-up keeps its steps. cowclip: the rows' weight decay times k, the network's rate times the root of k, the rows' rate stays; needs optimizer.name cowclip. Decays of the schedules, and warm-ups but for lamb, take 1/k of their steps.").of(ScaleRules()...),
+	"spec.train.base_batch_size":         means("The batch that rates, decays and schedules are given for, with a scale_rule.").in(0, 1<<20).byDefault("1024, with a scale_rule"),
 	"spec.train.clip_norm":               means("Most norm of all gradients of a step together; larger ones are scaled down to it. Weight decay is not counted. 0 is no bound.").in(0, math.MaxFloat32),
 	"spec.train.embedding_init":          means("Distribution of the first values of the embedding rows.").byDefault("normal, scale 0.01"),
 	"spec.train.embedding_init.kind":     means("normal (mean 0, standard deviation scale), uniform (in [-scale, scale)) or constant (scale itself).").of("", "normal", "uniform", "constant"),

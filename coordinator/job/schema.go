@@ -62,6 +62,7 @@ func (j *Job) Tables() ([]Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	rows, _ := j.Spec.Train.Optimizers()
 	var tables []Table
 	for id, of := range plan.Tables {
 		t := Table{ID: uint16(id), Name: of.Name, Fields: of.Fields, RowsMax: of.RowsMax}
@@ -71,7 +72,7 @@ func (j *Job) Tables() ([]Table, error) {
 				// So that a product of two has the scale.
 				init.Scale = float32(math.Sqrt(math.Abs(float64(init.Scale))))
 			}
-			optimizer := j.Spec.Train.Optimizer
+			optimizer := rows
 			if c.Name == model.Linear {
 				optimizer = optimizer.Unclipped()
 			}
@@ -88,10 +89,7 @@ func (j *Job) Dense() ([]Dense, error) {
 	if err != nil {
 		return nil, err
 	}
-	optimizer := j.Spec.Train.Optimizer
-	if o := j.Spec.Train.DenseOptimizer; o != nil {
-		optimizer = *o
-	}
+	_, optimizer := j.Spec.Train.Optimizers()
 	var all []Dense
 	for i, p := range m.Params() {
 		d := Dense{ID: uint16(i), Name: p.Name, Size: p.Size(), Init: p.Init, Optimizer: optimizer}

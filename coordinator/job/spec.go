@@ -136,6 +136,12 @@ type Train struct {
 	// the tensors of the network.
 	Optimizer      optim.Config  `json:"optimizer"`
 	DenseOptimizer *optim.Config `json:"dense_optimizer,omitempty"`
+	// ScaleRule turns rates and decays that are right for BaseBatchSize into those
+	// for BatchSize: one of ScaleRules.
+	ScaleRule string `json:"scale_rule"`
+	// BaseBatchSize is the batch the settings were found with (default 1024, with a
+	// scale rule).
+	BaseBatchSize int `json:"base_batch_size,omitempty"`
 	// ClipNorm is the most the norm of all gradients of a step may be; 0: any.
 	ClipNorm float32 `json:"clip_norm"`
 	// EmbeddingInit is the distribution of the rows' first values.

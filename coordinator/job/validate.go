@@ -25,6 +25,7 @@ func (j *Job) Validate() error {
 	c.synthetic(&j.Spec.Data)
 	c.fields(&j.Spec.Data)
 	c.train(&j.Spec.Train)
+	c.scale(&j.Spec.Train)
 	c.recipe(&j.Spec.Train, j.Spec.Data.validates())
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
@@ -190,6 +191,15 @@ func (c *checker) recipe(t *Train, validates bool) {
 	}
 	if m := t.Monitor; m.MinEpochs > max(0, t.Epochs) {
 		c.fault("spec.train.monitor.min_epochs", "%d is more than the %d epochs there are", m.MinEpochs, t.Epochs)
+	}
+}
+
+func (c *checker) scale(t *Train) {
+	if t.ScaleRule == ScaleNone && t.BaseBatchSize != 0 {
+		c.fault("spec.train.base_batch_size", "needs a scale_rule: one of %s", strings.Join(ScaleRules()[1:], ", "))
+	}
+	if t.ScaleRule == ScaleCowClip && t.Optimizer.Name != optim.CowClip {
+		c.fault("spec.train.scale_rule", "cowclip is for rows whose optimizer is cowclip; optimizer.name is %s", t.Optimizer.Name)
 	}
 }
 

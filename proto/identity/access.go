@@ -43,6 +43,7 @@ var Rules = map[string]Rule{
 
 	proto.ParameterServer_Pull_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Push_FullMethodName:        {Roles: []Role{Worker}},
+	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Partial_FullMethodName:     {Roles: []Role{Worker}},
 	proto.ParameterServer_ShardStatus_FullMethodName: {Roles: []Role{Worker, Admin, Viewer}},
 
