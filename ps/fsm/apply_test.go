@@ -350,9 +350,9 @@ func TestWrongPushesAreRefusedAndChangeNothing(t *testing.T) {
 	f("part", Invalid, ErrInvalid, "59 of 60 elements of dense tensor 1", same, dense(1, 59))
 	f("tensor left out", Invalid, ErrInvalid, "0 of 3 elements of dense tensor 4", same, dense(1, 60))
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1 << 51, -(1 << 51)} {
-		f("row", Invalid, ErrNotFinite, "table 0 key 0x7 element 2", same,
+		f("row", Invalid, ErrNotFinite, `table 0 "rows" key 0x7 element 2`, same,
 			rows(0, []float32{0, 0, 0, 0, 0, 0, 0, float32(bad), 0, 0}, 6, 7))
-		f("tensor", Invalid, ErrNotFinite, "dense tensor 5 element 6", same,
+		f("tensor", Invalid, ErrNotFinite, `dense tensor 5 "bias" element 6`, same,
 			func(b *wire.PushBuilder) { b.Dense(5, []float32{0, 0, 0, 0, 0, 0, float32(bad)}) })
 	}
 	var after bytes.Buffer

@@ -126,7 +126,7 @@ func (m *model) checkContent(l *lane, p *wire.Push) error {
 			return fmt.Errorf("table %d: gradients of width %d, want %d", r.Table, r.Width, m.tables[i].width)
 		}
 		if at := usable(r.Grads); at >= 0 {
-			return fmt.Errorf("%w: table %d key %#x element %d is %g", ErrNotFinite, r.Table, uint64(r.Keys[at/r.Width]), at%r.Width, r.Grads[at])
+			return fmt.Errorf("%w: table %d %q key %#x element %d is %g", ErrNotFinite, r.Table, m.schema.Tables[i].Name, uint64(r.Keys[at/r.Width]), at%r.Width, r.Grads[at])
 		}
 	}
 	for _, d := range p.Dense {
@@ -138,7 +138,7 @@ func (m *model) checkContent(l *lane, p *wire.Push) error {
 			return fmt.Errorf("dense tensor %d: elements %d to %d of %d", d.ID, d.Offset, d.Offset+len(d.Values), size)
 		}
 		if at := usable(d.Values); at >= 0 {
-			return fmt.Errorf("%w: dense tensor %d element %d is %g", ErrNotFinite, d.ID, d.Offset+at, d.Values[at])
+			return fmt.Errorf("%w: dense tensor %d %q element %d is %g", ErrNotFinite, d.ID, m.dense[i].schema.Name, d.Offset+at, d.Values[at])
 		}
 	}
 	if err := l.checkOrder(p); err != nil {

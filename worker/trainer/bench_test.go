@@ -222,7 +222,7 @@ func TestComputeDoesNotAllocateOnceWarm(t *testing.T) {
 	}
 	step := func() {
 		tr.find(s)
-		if err := tr.compute(s); err != nil {
+		if err := tr.compute(context.Background(), s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -254,7 +254,7 @@ func benchStep(b *testing.B, sets []string, lanes int) {
 			if err := t.pullRows(ctx, s, lane == 0); err != nil {
 				b.Fatal(err)
 			}
-			if err := t.compute(s); err != nil {
+			if err := t.compute(b.Context(), s); err != nil {
 				b.Fatal(err)
 			}
 			if err := t.push(ctx, s); err != nil {

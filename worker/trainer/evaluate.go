@@ -38,7 +38,11 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 		model.Probabilities(t.probs, logits)
 		for i, p := range t.probs {
 			if p != p {
-				return nil, fmt.Errorf("the score of row %d of the %s split is not a number at version %d: check the numeric fields for extreme values", lo+int64(i), split, version)
+				where, err := data.LocateRow(ctx, lo+int64(i))
+				if err != nil {
+					where = fmt.Sprintf("row %d of the %s split (%v)", lo+int64(i), split, err)
+				}
+				return nil, fmt.Errorf("the score of %s is not a number at version %d: check the numeric fields for extreme values", where, version)
 			}
 		}
 		acc.Add(t.probs, s.data.Labels)

@@ -147,7 +147,7 @@ func (t *Trainer) computeAll(ctx context.Context, pulled <-chan *pull, computed 
 			t.giveDense(last.values)
 		}
 		last = s.dense
-		if err := t.compute(s); err != nil {
+		if err := t.compute(ctx, s); err != nil {
 			return err
 		}
 		select {

@@ -3,7 +3,6 @@ package trainer
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/fathom-train/fathom/compute/layer"
@@ -61,7 +60,7 @@ func (t *Trainer) forward(s *slot, train bool) []float32 {
 
 // compute runs the model forward and backward and leaves the gradients of the
 // mean loss of the global batch in the slot.
-func (t *Trainer) compute(s *slot) error {
+func (t *Trainer) compute(ctx context.Context, s *slot) error {
 	defer t.cfg.Metrics.observe(stageCompute, time.Now())
 	s.clearGradients()
 	if s.data.N == 0 { // more lanes than samples in the last batch of an epoch
@@ -74,15 +73,15 @@ func (t *Trainer) compute(s *slot) error {
 	logits := t.forward(s, true)
 	t.dLogits = grow(t.dLogits, s.data.N)
 	s.lossSum = layer.BCEWithLogits(logits, s.data.Labels, t.dLogits, 1/float32(s.batch))
-	if math.IsNaN(s.lossSum) || math.IsInf(s.lossSum, 0) {
-		return &NumericalError{Step: s.step, Lane: s.lane, Loss: s.lossSum}
+	if err := t.guardLoss(ctx, s, logits); err != nil {
+		return err
 	}
 	for c := range t.dInput {
 		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
 	}
 	t.net.Backward(s.dense.values, t.dLogits, s.ddense, t.dInput)
 	t.scatter(s)
-	return nil
+	return t.guardGradients(ctx, s)
 }
 
 func (t *Trainer) push(ctx context.Context, s *slot) error {

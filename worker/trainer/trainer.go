@@ -41,8 +41,9 @@ type Trainer struct {
 	// row of one table per occurrence, as wide as the columns side by side.
 	plan  *embedding.Plan
 	plain bool
-	// sizes are the lengths of the dense tensors, by id.
+	// sizes and names are those of the dense tensors, by id.
 	sizes   []int
+	names   []string
 	input   [][]float32 // per column [n, fields*width]
 	dInput  [][]float32
 	dLogits []float32
@@ -72,7 +73,7 @@ func New(cfg Config) (*Trainer, error) {
 	}
 	t := &Trainer{cfg: cfg, train: train, net: net, columns: net.Columns(), plan: plan, plain: plan.Plain()}
 	for _, p := range net.Params() {
-		t.sizes = append(t.sizes, p.Size())
+		t.sizes, t.names = append(t.sizes, p.Size()), append(t.names, p.Name)
 	}
 	t.input = make([][]float32, len(t.columns))
 	t.dInput = make([][]float32, len(t.columns))
@@ -108,17 +109,6 @@ func (t *Trainer) newDense() [][]float32 {
 		d[i] = make([]float32, n)
 	}
 	return d
-}
-
-// NumericalError reports a loss that is not a number. The step is not pushed.
-type NumericalError struct {
-	Step uint64
-	Lane int
-	Loss float64
-}
-
-func (e *NumericalError) Error() string {
-	return fmt.Sprintf("the loss of step %d lane %d is %v: lower the learning rate, or check the numeric fields for extreme values", e.Step, e.Lane, e.Loss)
 }
 
 // Train computes the given lanes from the first step that not every shard has
