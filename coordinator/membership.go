@@ -157,6 +157,7 @@ func (l *leader) take(n *node, r *proto.NodeReport, now time.Time) {
 			run.usage[n.role] += max(0, r.GetCpuSeconds()-before.GetCpuSeconds())
 		}
 		run.noteGroups(n, l.nodes, now)
+		run.noteMemory(n)
 		run.noteWorker(n, before, now)
 	}
 	l.poke()

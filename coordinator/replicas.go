@@ -170,12 +170,23 @@ func (r *run) caughtUp(s *shardPlace, m member, g *proto.GroupReport, leader uin
 // leader was elected may still come back.
 func (l *leader) plannerNodes(r *run, now time.Time) []placement.Node {
 	nodes := map[string]placement.Node{}
+	var largest uint64
+	for _, g := range r.newest(l.nodes) {
+		var bytes uint64
+		for _, t := range g.GetTables() {
+			bytes += t.GetStateBytes()
+		}
+		largest = max(largest, bytes)
+	}
 	for _, n := range l.nodes {
 		if n.role != rolePS {
 			continue
 		}
 		alive := n.alive(now)
+		limit := n.report.GetMemoryLimit()
 		nodes[n.name] = placement.Node{Name: n.name, Usable: alive && !l.draining[n.name],
+			// Another shard, and the room for its snapshot.
+			Full:     limit > 0 && n.report.GetMemoryBytes()+2*largest > limit,
 			Draining: alive && l.draining[n.name], Gone: !alive && n.dead && now.Sub(n.deadSince) > l.replaceAfter}
 	}
 	for _, s := range r.place.Shards {
@@ -219,6 +230,22 @@ func (l *leader) begin(s *shardPlace, m placement.Move) string {
 	s.Numbered++
 	s.Members = append(s.Members, member{Node: m.To, Replica: s.Numbered, Address: l.nodes[m.To].address, Role: learning})
 	return fmt.Sprintf("shard %d: its replica on %s is replaced by one on %s, because %s", s.ID, m.From, m.To, m.Reason)
+}
+
+// noteMemory ends the job before a server that holds some of it ends for want of
+// memory. Leaders refuse pushes by their own memory; this is for the others.
+func (r *run) noteMemory(n *node) {
+	used, limit := n.report.GetMemoryBytes(), n.report.GetMemoryLimit()
+	if limit == 0 || used <= limit || r.place == nil {
+		return
+	}
+	for i := range r.place.Shards {
+		if _, ok := r.place.Shards[i].hosted(n.name); ok {
+			r.fail(false, "parameter server %s needs %d bytes for its rows and a snapshot of them, its limit is %d: "+
+				"add parameter servers, which take replicas over (fathom ps), raise --memory-limit, or give the job fewer or narrower rows", n.name, used, limit)
+			return
+		}
+	}
 }
 
 // leaders returns, by shard, which node should lead in place of the one that

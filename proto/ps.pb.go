@@ -31,26 +31,28 @@ type Reason int32
 
 const (
 	Reason_REASON_UNSPECIFIED  Reason = 0
-	Reason_REASON_NOT_LEADER   Reason = 1 // send it to leader_node
-	Reason_REASON_WRONG_SHARD  Reason = 2 // this server does not host the shard
-	Reason_REASON_VERSION_GONE Reason = 3 // the shard is past the version asked for
-	Reason_REASON_NOT_READY    Reason = 4 // not configured yet, or did not reach the version in time
-	Reason_REASON_STEP_AHEAD   Reason = 5 // a push for a step that cannot be open yet
-	Reason_REASON_INVALID      Reason = 6 // a malformed frame
-	Reason_REASON_OVERLOADED   Reason = 7 // too much is waiting; try again after a while
+	Reason_REASON_NOT_LEADER   Reason = 1  // send it to leader_node
+	Reason_REASON_WRONG_SHARD  Reason = 2  // this server does not host the shard
+	Reason_REASON_VERSION_GONE Reason = 3  // the shard is past the version asked for
+	Reason_REASON_NOT_READY    Reason = 4  // not configured yet, or did not reach the version in time
+	Reason_REASON_STEP_AHEAD   Reason = 5  // a push for a step that cannot be open yet
+	Reason_REASON_INVALID      Reason = 6  // a malformed frame
+	Reason_REASON_OVERLOADED   Reason = 7  // too much is waiting; try again after a while
+	Reason_REASON_MEMORY       Reason = 20 // the server has no memory for new rows
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_NOT_LEADER",
-		2: "REASON_WRONG_SHARD",
-		3: "REASON_VERSION_GONE",
-		4: "REASON_NOT_READY",
-		5: "REASON_STEP_AHEAD",
-		6: "REASON_INVALID",
-		7: "REASON_OVERLOADED",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_NOT_LEADER",
+		2:  "REASON_WRONG_SHARD",
+		3:  "REASON_VERSION_GONE",
+		4:  "REASON_NOT_READY",
+		5:  "REASON_STEP_AHEAD",
+		6:  "REASON_INVALID",
+		7:  "REASON_OVERLOADED",
+		20: "REASON_MEMORY",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":  0,
@@ -61,6 +63,7 @@ var (
 		"REASON_STEP_AHEAD":   5,
 		"REASON_INVALID":      6,
 		"REASON_OVERLOADED":   7,
+		"REASON_MEMORY":       20,
 	}
 )
 
@@ -629,7 +632,7 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\x0e2\x11.fathom.v1.ReasonR\x06reason\x12\x1f\n" +
 	"\vleader_node\x18\x02 \x01(\tR\n" +
 	"leaderNode\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion*\xc0\x01\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion*\xd3\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_NOT_LEADER\x10\x01\x12\x16\n" +
@@ -638,7 +641,8 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\x10REASON_NOT_READY\x10\x04\x12\x15\n" +
 	"\x11REASON_STEP_AHEAD\x10\x05\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x06\x12\x15\n" +
-	"\x11REASON_OVERLOADED\x10\a2\xa9\x02\n" +
+	"\x11REASON_OVERLOADED\x10\a\x12\x11\n" +
+	"\rREASON_MEMORY\x10\x142\xa9\x02\n" +
 	"\x0fParameterServer\x12*\n" +
 	"\x04Pull\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12*\n" +
 	"\x04Push\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12I\n" +

@@ -48,6 +48,10 @@ type Config struct {
 	// InFlightBytes bounds the bodies of the pulls being answered (default
 	// 512 MiB); further pulls wait.
 	InFlightBytes int64
+	// MemoryLimit bounds the bytes of rows and tensors, with what a snapshot
+	// copies (default no limit; see DefaultMemoryLimit). A push that would pass it
+	// is refused for good.
+	MemoryLimit uint64
 	// DeleteAfter is how long an order must have left out a group before its data
 	// is deleted (default 10 s).
 	DeleteAfter time.Duration

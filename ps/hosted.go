@@ -105,7 +105,7 @@ func (h *hosted) start() (*replica.Group, []byte, error) {
 		Group: h.name, Node: s.cfg.Node, Replica: o.GetReplica(), Address: s.cfg.Advertise,
 		Members: membersOf(o), Bootstrap: o.GetBootstrap(), Join: roleOf(o, s.cfg.Node) == replica.Learner,
 		Heartbeat: s.cfg.Heartbeat, SnapshotBytes: s.cfg.SnapshotBytes, DiskTimeout: s.cfg.DiskTimeout,
-		Logger: s.cfg.Logger, Metrics: s.replicas,
+		Logger: s.cfg.Logger, Metrics: s.replicas, Snapshots: s.snapshotting,
 		OnFatal: s.die, OnChange: h.rouse,
 	}
 	if s.cfg.Tune != nil {

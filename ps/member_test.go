@@ -3,9 +3,12 @@ package ps
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/ps/wire"
+	"github.com/fathom-train/fathom/shard"
 )
 
 // withRoles returns the order for one member, as a copy.
@@ -134,5 +137,52 @@ func TestOnlyTheNewestDataSetAsideAreKept(t *testing.T) {
 	left, _ := filepath.Glob(filepath.Join(n.server.cfg.DataDir, groupsFolder, "*", "*"))
 	if len(left) != 1 || filepath.Base(left[0]) != "0.3" {
 		t.Errorf("left in place: %v", left)
+	}
+}
+
+// A leader that is out of memory refuses new rows, not rows that are there.
+func TestPushBeyondTheMemoryLimitIsRefused(t *testing.T) {
+	t.Parallel()
+	n := run(t, Config{Node: "ps-0", DataDir: t.TempDir(), MemoryLimit: 64 << 10})
+	nodes := []*node{n}
+	n.obey(1, order(0, true, &proto.Member{Node: "ps-0", Address: n.server.Addr()}))
+	leaderOf(t, nodes, 0)
+	for lane := range uint16(testLanes) {
+		push(t, nodes, 0, 1, lane)
+	}
+	big := func(rows int, step uint64, lane uint16) error {
+		b := wire.NewPush(wire.PushID{Run: testRun, Step: step, Lane: lane, Factor: 1})
+		keys, counts := make([]shard.Key, rows), make([]uint32, rows)
+		for i := range keys {
+			keys[i], counts[i] = shard.Key(i), 1
+		}
+		b.Rows(0, testWidth, keys, counts, make([]float32, rows*testWidth))
+		body := wire.AppendPushBody(nil, wire.PushHeader{Run: testRun, Shard: 0}, b.Chunks())
+		_, err := n.client.Push(t.Context(), &proto.Frame{Body: body})
+		return err
+	}
+	err := big(2000, 2, 0)
+	wantReason(t, "2000 new rows", err, proto.Reason_REASON_MEMORY)
+	for _, want := range []string{"ps-0", "shard 0", "--memory-limit", "65536"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not mention %s", err, want)
+		}
+	}
+	if err := big(300, 2, 0); err != nil { // fits
+		t.Fatal(err)
+	}
+	if err := big(300, 2, 1); err != nil {
+		t.Fatal(err)
+	}
+	n.server.memory.limit = n.report().MemoryBytes // not one row more
+	if err := big(300, 3, 0); err != nil {
+		t.Errorf("rows that are there: %v", err)
+	}
+	wantReason(t, "one row more", big(301, 3, 1), proto.Reason_REASON_MEMORY)
+	if err := big(300, 3, 1); err != nil {
+		t.Error(err)
+	}
+	if r := n.report(); r.MemoryBytes == 0 || r.MemoryLimit != r.MemoryBytes {
+		t.Errorf("reported as %d of %d", r.MemoryBytes, r.MemoryLimit)
 	}
 }

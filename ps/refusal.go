@@ -61,6 +61,7 @@ var codesOf = map[proto.Reason]codes.Code{
 	proto.Reason_REASON_OVERLOADED:  codes.Unavailable,
 	proto.Reason_REASON_INVALID:     codes.InvalidArgument,
 	proto.Reason_REASON_UNSPECIFIED: codes.Unavailable,
+	proto.Reason_REASON_MEMORY:      codes.ResourceExhausted,
 }
 
 // statusOf turns an error into the gRPC status a client understands, and

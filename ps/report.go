@@ -24,6 +24,8 @@ func (s *Server) report() *proto.NodeReport {
 		Node: s.cfg.Node, Role: role, Address: s.cfg.Advertise, MetricsAddress: s.cfg.MetricsAddress,
 		Incarnation: s.incarnation, CpuSeconds: cpuSeconds(), OrderRevision: obeyed,
 	}
+	held, copied := s.use()
+	r.MemoryBytes, r.MemoryLimit = held+copied, s.memory.limit
 	for _, h := range s.all() {
 		r.Groups = append(r.Groups, h.report())
 	}

@@ -45,6 +45,9 @@ type Server struct {
 	pullBytes *semaphore.Weighted
 	// fatal takes the first reason to end the process.
 	fatal chan error
+	// memory admits pushes, snapshotting the snapshots.
+	memory       memory
+	snapshotting *semaphore.Weighted
 	// wake tells the host loop to look again; capacity 1.
 	wake chan struct{}
 
@@ -86,8 +89,9 @@ func New(cfg Config) (*Server, error) {
 		incarnation: uint64(time.Now().UnixNano()),
 		pullBytes:   semaphore.NewWeighted(cfg.InFlightBytes),
 		fatal:       make(chan error, 1),
-		wake:        make(chan struct{}, 1),
-		groups:      map[groupKey]*hosted{},
+		memory:      memory{limit: cfg.MemoryLimit}, snapshotting: semaphore.NewWeighted(1),
+		wake:   make(chan struct{}, 1),
+		groups: map[groupKey]*hosted{},
 	}
 	s.metrics = newMetrics(cfg.Registerer, s)
 	options := append(cfg.Identity.Interceptors(cfg.Logger),

@@ -127,6 +127,11 @@ func (v *service) push(ctx context.Context, h *hosted, header wire.PushHeader, c
 			return false, refuse(proto.Reason_REASON_NOT_READY, "shard %d is not configured yet", header.Shard)
 		}
 	}
+	if _, leads := g.Leader(); leads { // another one judges by its own memory
+		if err := v.server.admit(h, header.Shard, chunks); err != nil {
+			return false, err
+		}
+	}
 	results, err := g.Propose(ctx, chunks)
 	if err != nil {
 		return false, err

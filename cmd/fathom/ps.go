@@ -9,8 +9,9 @@ import (
 
 func (a *app) newPS() *cobra.Command {
 	var (
-		f   processFlags
-		cfg ps.Config
+		f      processFlags
+		cfg    ps.Config
+		memory memoryLimit
 	)
 	cmd := &cobra.Command{
 		Use:   "ps",
@@ -23,6 +24,7 @@ func (a *app) newPS() *cobra.Command {
 			return a.runProcess(cmd.Context(), identity.PS, &f, []string{cfg.Listen, cfg.Advertise}, func(p *process) (component, []string, error) {
 				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
 				cfg.Identity = p.identity
+				cfg.MemoryLimit = memory.limit()
 				cfg.MetricsAddress = p.endpoint.address()
 				s, err := ps.New(cfg)
 				if err != nil {
@@ -37,6 +39,7 @@ func (a *app) newPS() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Advertise, "advertise", "", "address told to others (default the one listened on)")
 	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", "", "directory of the raft logs and snapshots")
 	cmd.Flags().StringSliceVar(&cfg.Coordinators, "coordinator", nil, "addresses of the coordinators")
+	cmd.Flags().Var(&memory, "memory-limit", "most memory for rows and their snapshots: bytes, a share such as 40%, or none (default 80% of the machine's or the container's)")
 	mustRequire(cmd, "data-dir", "coordinator")
 	return cmd
 }

@@ -10,6 +10,8 @@ type Node struct {
 	Name string
 	// Usable nodes may get replicas: they live and are not being drained.
 	Usable bool
+	// Full nodes have no memory for one more replica.
+	Full bool
 	// Gone nodes have been dead for so long that their replicas are replaced.
 	Gone bool
 	// Draining nodes give their replicas away while they serve them.
@@ -85,7 +87,7 @@ func Next(nodes []Node, shards []Shard) (Move, bool) {
 
 type planner struct {
 	nodes  map[string]Node
-	names  []string // usable, ascending
+	names  []string // of those that may get replicas, ascending
 	shards []Shard
 	load   map[string]int
 	moving int
@@ -95,7 +97,7 @@ func newPlanner(nodes []Node, shards []Shard) *planner {
 	p := &planner{nodes: map[string]Node{}, shards: shards, load: map[string]int{}}
 	for _, n := range nodes {
 		p.nodes[n.Name] = n
-		if n.Usable {
+		if n.Usable && !n.Full {
 			p.names = append(p.names, n.Name)
 		}
 	}
@@ -149,7 +151,7 @@ func (p *planner) mayMove(s Shard, r Replica) bool {
 // target chooses where a replica goes. Lost data come back on the same node
 // when it can be used: nothing else has to move then.
 func (p *planner) target(s Shard, r Replica, reason Reason) (string, bool) {
-	if reason == Lost && slices.Contains(p.names, r.Node) && !slices.Contains(s.Former, r.Node) {
+	if reason == Lost && p.nodes[r.Node].Usable {
 		return r.Node, true
 	}
 	best := ""
@@ -173,8 +175,13 @@ func (p *planner) balance() (Move, bool) {
 			}
 		}
 	}
-	byLoad := slices.Clone(p.names)
-	slices.SortStableFunc(byLoad, func(a, b string) int {
+	var byLoad []string
+	for _, n := range p.nodes {
+		if n.Usable {
+			byLoad = append(byLoad, n.Name)
+		}
+	}
+	slices.SortFunc(byLoad, func(a, b string) int {
 		if p.load[a] != p.load[b] {
 			return p.load[a] - p.load[b]
 		}
@@ -184,6 +191,9 @@ func (p *planner) balance() (Move, bool) {
 		for _, to := range byLoad {
 			if p.load[from]-p.load[to] < 2 {
 				break
+			}
+			if p.nodes[to].Full {
+				continue
 			}
 			for i, s := range p.shards {
 				if s.holds(from) && !s.holds(to) {

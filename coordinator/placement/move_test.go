@@ -198,6 +198,11 @@ func TestNothingMovesWithoutNeed(t *testing.T) {
 	f("a node nobody has heard of yet", Move{}, three[1:], shard(true, on("a"), on("b")))
 	f("a gone node with nowhere to go", Move{}, []Node{{Name: "a", Gone: true}, three[1]}, shard(true, on("a"), on("b")))
 	f("one change of a shard at a time", Move{}, three, Shard{Led: true, Replicas: []Replica{lost, {Node: "b", Learner: true}}, Former: []string{"c"}})
+	full := slices.Clone(three)
+	full[2].Full = true
+	f("a full node gets nothing", Move{}, full, shard(true, on("a"), on("b")), shard(true, on("a"), on("b")))
+	f("but its own data again", Move{From: "c", To: "c", Reason: Lost}, full, shard(true, on("a"), Replica{Node: "c", Lost: true}))
+	f("a node with room gets its share", Move{From: "b", To: "c", Reason: Balance}, three, shard(true, on("a"), on("b")), shard(true, on("a"), on("b")))
 	f("a learner that is lost too is given up", Move{From: "c", To: "c", Reason: Lost}, three,
 		Shard{Led: true, Replicas: []Replica{on("a"), {Node: "c", Learner: true, Lost: true}}, Former: []string{"b"}})
 }

@@ -173,7 +173,7 @@ func (r *remote) judge(route Route, i, place int, err error) error {
 	switch refusal.GetReason() {
 	case proto.Reason_REASON_VERSION_GONE:
 		return &GoneError{Shard: route.Shard, Version: refusal.GetVersion()}
-	case proto.Reason_REASON_INVALID, proto.Reason_REASON_STEP_AHEAD:
+	case proto.Reason_REASON_INVALID, proto.Reason_REASON_STEP_AHEAD, proto.Reason_REASON_MEMORY:
 		return fmt.Errorf("%w by %s: %w", errRefused, route.Members[place].Node, err)
 	case proto.Reason_REASON_OVERLOADED, proto.Reason_REASON_NOT_READY:
 		return err // the same member, after a pause

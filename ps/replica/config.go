@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // Member is one replica of a group.
@@ -108,6 +110,11 @@ type Config struct {
 	// RestoresMax is how many snapshots may be restored without one entry applied
 	// in between before the node counts as stuck (default 5).
 	RestoresMax int
+
+	// Snapshots, if not nil, is acquired while a snapshot is taken: those of
+	// several groups of a server then follow each other, and only one of them
+	// copies memory.
+	Snapshots *semaphore.Weighted
 
 	// Logger gets what matters; default: nothing is logged.
 	Logger *slog.Logger

@@ -103,7 +103,15 @@ func (g *Group) watchState() {
 		if g.adapter.bytes.Load() < want+extra {
 			continue
 		}
+		if g.cfg.Snapshots != nil {
+			if g.cfg.Snapshots.Acquire(g.life, 1) != nil {
+				return
+			}
+		}
 		err := g.raft.Snapshot().Error()
+		if g.cfg.Snapshots != nil {
+			g.cfg.Snapshots.Release(1)
+		}
 		switch {
 		case err == nil:
 			extra = 0
