@@ -54,6 +54,9 @@ type Config struct {
 	// WeightDecay is decoupled in lamb (inside the update, so inside the trust
 	// ratio) and adamw, and an L2 term of the gradient in the others.
 	WeightDecay float32 `json:"weight_decay,omitempty"`
+	// EveryRow updates the rows of a table at every step, with a gradient of zero
+	// where the step does not reach them, as dense matrices are updated.
+	EveryRow bool `json:"every_row,omitempty"`
 	// Momentum is that of sgd and lars, or the share of the new value in ema.
 	Momentum float32 `json:"momentum,omitempty"`
 	// Nesterov looks ahead by the momentum (sgd).
@@ -176,6 +179,7 @@ func (c Config) Dense() Config {
 	if c.Layerwise() {
 		c.Granularity = Row
 	}
+	c.EveryRow = false
 	return c
 }
 

@@ -22,9 +22,10 @@ import (
 // is one call, unless the step brings a ratio along.
 type moments struct {
 	*rates
-	// step is the last step's factors. Nearly all calls of a process are for
-	// the same step, and a miss only costs computing them anew.
-	step atomic.Pointer[stepFactors]
+	// steps are the factors of the last steps, by number. Nearly all calls of a
+	// process are for one step, or lead a row through the last ones, and a miss
+	// only costs computing them anew.
+	steps [stepsKept]atomic.Pointer[stepFactors]
 	// directions holds *[]float32 for the layers too long for the stack.
 	directions sync.Pool
 }
@@ -39,6 +40,9 @@ type stepFactors struct {
 	layerwise   uint32  // 1: the rate is times the trust ratio
 	at          Step    // the count is left out
 }
+
+// stepsKept is of how many steps the factors are kept.
+const stepsKept = 512
 
 // shortLayer is the longest layer whose direction is kept on the stack.
 const shortLayer = 64
@@ -165,7 +169,8 @@ func (o *moments) Norms(w, slots, g []float32, s Step) (weight2, direction2 floa
 func (o *moments) factors(s Step) *stepFactors {
 	t := s.T
 	s.Count = 0
-	if f := o.step.Load(); f != nil && f.at == s {
+	kept := &o.steps[t%stepsKept]
+	if f := kept.Load(); f != nil && f.at == s {
 		return f
 	}
 	if t == 0 {
@@ -198,7 +203,7 @@ func (o *moments) factors(s Step) *stepFactors {
 	default:
 		f.Coupled = o.c.WeightDecay
 	}
-	o.step.Store(f)
+	kept.Store(f)
 	return f
 }
 

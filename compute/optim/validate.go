@@ -11,14 +11,14 @@ import (
 // settings lists what every optimizer can be told, beside learning rate and
 // schedule.
 var settings = map[string]string{
-	LAMB:       "beta1 beta2 epsilon weight_decay granularity convention coupled sum_gradients trust_floor trust_min trust_max",
-	LARS:       "epsilon weight_decay momentum granularity trust_floor trust_min trust_max trust_coefficient",
-	Adam:       "beta1 beta2 epsilon weight_decay",
-	AdamW:      "beta1 beta2 epsilon weight_decay",
-	CowClip:    "beta1 beta2 epsilon weight_decay clip_ratio clip_floor",
-	SGD:        "weight_decay momentum nesterov",
-	AdaGrad:    "epsilon weight_decay accumulator",
-	RowAdaGrad: "epsilon weight_decay accumulator",
+	LAMB:       "every_row beta1 beta2 epsilon weight_decay granularity convention coupled sum_gradients trust_floor trust_min trust_max",
+	LARS:       "every_row epsilon weight_decay momentum granularity trust_floor trust_min trust_max trust_coefficient",
+	Adam:       "every_row beta1 beta2 epsilon weight_decay",
+	AdamW:      "every_row beta1 beta2 epsilon weight_decay",
+	CowClip:    "every_row beta1 beta2 epsilon weight_decay clip_ratio clip_floor",
+	SGD:        "every_row weight_decay momentum nesterov",
+	AdaGrad:    "every_row epsilon weight_decay accumulator",
+	RowAdaGrad: "every_row epsilon weight_decay accumulator",
 	FTRL:       "weight_decay accumulator smoothing l1",
 	EMA:        "momentum",
 }
@@ -107,6 +107,7 @@ func (c Config) Validate() error {
 			fault("%s: %q is not accepted: one of %s", s.name, s.value, strings.Join(s.known, ", "))
 		}
 	}
+	applied("every_row", c.EveryRow)
 	applied("nesterov", c.Nesterov)
 	applied("coupled", c.Coupled)
 	applied("sum_gradients", c.SumGradients)
@@ -121,6 +122,9 @@ func (c Config) together(fault func(format string, args ...any)) {
 	}
 	if c.Nesterov && c.Momentum == 0 {
 		fault("nesterov: needs a momentum")
+	}
+	if c.EveryRow && c.Layerwise() && c.Granularity != Row {
+		fault("every_row: needs granularity row: a larger layer has the rows that a step reaches")
 	}
 	falls := c.Schedule == StepDown || c.Schedule == Cosine || c.Schedule == Linear
 	switch {

@@ -45,6 +45,9 @@ func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 				return Memory{}, fmt.Errorf("column %s: %w", c.Name, err)
 			}
 			row += 4 * n
+			if c.Optimizer.EveryRow {
+				row += 4 // the last step it has seen, once per row: from above
+			}
 		}
 		m.Row = max(m.Row, row)
 		tableBytes += rows[i] * row

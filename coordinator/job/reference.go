@@ -208,6 +208,7 @@ func optimizerRules(path string) map[string]rule {
 		path + ".beta2":         means("Decay of the mean of their squares (lamb, adam, adamw, cowclip).").byDefault("0.999"),
 		path + ".epsilon":       means("Added to the root of the (mean of) squares; lars: to the norm of the gradient.").byDefault("lamb 1e-6; adam, adamw, cowclip 1e-8; adagrad, row_adagrad 1e-10"),
 		path + ".weight_decay":  means("Share of the weight added to its update (lamb, adamw) or to its gradient (the others; ftrl: the second-order penalty).").byDefault("0; adamw 0.01"),
+		path + ".every_row":     means("Update all rows of a table at every step, with a gradient of zero where the step does not reach them, as a dense matrix is updated: weight decay then pulls on all rows, and means decay everywhere (not for ftrl). The work is put off until a row is read or reached, and the bits are those of doing it at once. By default only the rows that a step reaches are updated."),
 		path + ".momentum":      means("Momentum (sgd, lars).").byDefault("0; lars 0.9"),
 		path + ".nesterov":      means("Look ahead by the momentum (sgd)."),
 

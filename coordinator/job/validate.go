@@ -223,6 +223,8 @@ func (c *checker) parts(j *Job) {
 		switch d := *t.DenseOptimizer; {
 		case d.Name == optim.CowClip || d.Name == optim.RowAdaGrad:
 			c.fault(path+".name", "%s is for rows: use %s for the network", d.Name, d.Dense().Name)
+		case d.EveryRow:
+			c.fault(path+".every_row", "a network has no rows: every step updates all of it")
 		case d.Granularity != d.Dense().Granularity:
 			c.fault(path+".granularity", "every tensor of a network is a layer: remove it")
 		}

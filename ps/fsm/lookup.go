@@ -70,20 +70,25 @@ func (s *State) Lookup(version uint64, req *wire.PullRequest, dst []float32) err
 	if behind > uint64(len(m.images)) {
 		return fmt.Errorf("%w: version %d, the shard is at %d and keeps %d before it", ErrVersionGone, version, m.version, len(m.images))
 	}
-	m.lookup(m.images[len(m.images)-int(behind):], req, dst)
+	m.lookup(version, m.images[len(m.images)-int(behind):], req, dst)
 	return nil
 }
 
 // lookup reads the current weights and lays the images over them, newest
 // first, so that the one next to the version asked for is on top.
-func (m *model) lookup(images []*image, req *wire.PullRequest, dst []float32) {
+func (m *model) lookup(version uint64, images []*image, req *wire.PullRequest, dst []float32) {
 	for _, r := range req.Tables {
 		i := m.tableIndex(r.Table)
 		t := m.tables[i]
 		n := len(r.Keys) * t.width
-		t.table.Gather(dst[:n], r.Keys)
+		step := version - m.schema.Base
+		t.table.GatherAt(dst[:n], r.Keys, step)
 		for v := len(images) - 1; v >= 0; v-- {
-			images[v].tables[i].overlay(dst[:n], r.Keys, t.width)
+			if img := &images[v].tables[i]; t.table.Lazy() {
+				img.overlayLazy(dst[:n], r.Keys, t, step)
+			} else {
+				img.overlay(dst[:n], r.Keys, t.width)
+			}
 		}
 		dst = dst[n:]
 	}

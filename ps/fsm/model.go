@@ -16,6 +16,8 @@ type tableState struct {
 	table *table.Table
 	id    uint16
 	width int
+	// before is what an image holds of a row: its weights, or all of a lazy one.
+	before int
 }
 
 // tensor is a dense tensor: its values followed by its slots.
@@ -38,7 +40,7 @@ func newModel(schema Schema, schemaBytes []byte) (*model, error) {
 			m.close()
 			return nil, err
 		}
-		m.tables = append(m.tables, &tableState{table: t, id: ts.ID, width: t.Width()})
+		m.tables = append(m.tables, &tableState{table: t, id: ts.ID, width: t.Width(), before: t.RowBefore()})
 	}
 	for _, ds := range schema.Dense {
 		d, err := newTensor(ds, schema.Seed)

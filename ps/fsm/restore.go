@@ -140,13 +140,15 @@ func (n *restored) block(b *blockReader) error {
 		return n.chunk(b.body)
 	case blockTotals:
 		return m.loadTotals(b.body)
+	case blockFactors:
+		return m.loadFactors(b.body)
 	case blockImageRows, blockImageDense:
 		if len(m.images) == 0 {
 			return damaged("rows of an image before it")
 		}
 		img := m.images[len(m.images)-1]
 		if b.kind == blockImageRows {
-			return img.tables[which].load(b.body, m.tables[which].width)
+			return img.tables[which].load(b.body, m.tables[which].before)
 		}
 		v, err := floatsOf(b.body, m.dense[which].schema.Size-len(img.dense[which]))
 		img.dense[which] = append(img.dense[which], v...)
@@ -232,6 +234,7 @@ func (n *restored) end(b *blockReader) error {
 			}
 		}
 	}
+	n.model.wake()
 	if n.model.pending[0].full() {
 		n.model.partial = n.model.sums()
 	}

@@ -34,6 +34,8 @@ type model struct {
 	images  []*image
 	pending pending
 	merge   merge
+	// factors are those of the learning rates so far, where a table is lazy.
+	factors []table.Factor
 	reduction
 }
 

@@ -61,8 +61,10 @@ func (m *model) step() {
 	step := m.open()
 	img := m.nextImage()
 	m.setTrust()
+	m.keepFactor(step)
 	for i := range m.tables {
 		m.stepTable(i, step, img)
+		m.sweep(i, step.T)
 	}
 	m.stepDense(step, img)
 	m.merge.forget()
@@ -75,12 +77,12 @@ func (m *model) stepTable(ti int, step optim.Step, img *image) {
 	t := m.tables[ti]
 	m.merged(ti, func(rows int) {
 		if img != nil {
-			img.tables[ti].reserve(rows, t.width)
+			img.tables[ti].reserve(rows, t.before)
 		}
 	}, func(keys []shard.Key, counts []uint32, sums []float32) {
 		var before []float32
 		if img != nil {
-			before = img.tables[ti].add(keys, t.width)
+			before = img.tables[ti].add(keys, t.before)
 		}
 		t.table.UpdateRows(before, keys, counts, sums, step)
 	})

@@ -31,6 +31,8 @@ import (
 //	chunk       a push command that waits for its step
 //	totals      what is known of sums over all shards, if anything: rounds of the
 //	            last step u32, rounds of the open step u32, totals f64
+//	factors     of the learning rates, where a table is lazy: each the step it is
+//	            from u64, f32, 0 u32
 //	end         SHA-256 of the magic and of the headers before this block: with
 //	            the checksum in each of them, of everything
 //
@@ -47,6 +49,7 @@ const (
 	blockImageDense
 	blockChunk
 	blockTotals
+	blockFactors
 	blockEnd
 
 	blockHeaderSize = 16
@@ -60,14 +63,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // View is a state as it was when the view was taken.
 type View struct {
-	meta   []byte
-	tables []*table.View
-	widths []int
-	dense  [][]float32
-	images []*image
-	chunks [][]byte
-	totals []byte
-	open   bool
+	meta    []byte
+	tables  []*table.View
+	widths  []int
+	dense   [][]float32
+	images  []*image
+	chunks  [][]byte
+	totals  []byte
+	factors []byte
+	open    bool
 }
 
 // View returns the state as it is now. It costs little: what it holds is
@@ -89,7 +93,7 @@ func (s *State) View() *View {
 	v.meta = append(v.meta, m.schemaBytes...)
 	for _, t := range m.tables {
 		v.tables = append(v.tables, t.table.View())
-		v.widths = append(v.widths, t.width)
+		v.widths = append(v.widths, t.before)
 	}
 	for _, d := range m.dense {
 		d.shared = true
@@ -103,6 +107,7 @@ func (s *State) View() *View {
 	if len(m.rounds) > 0 {
 		v.totals = m.appendTotals(nil)
 	}
+	v.factors = m.appendFactors(nil)
 	return v
 }
 
@@ -140,6 +145,9 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	}
 	if v.totals != nil {
 		b.block(blockTotals, 0, v.totals)
+	}
+	if len(v.factors) > 0 {
+		b.block(blockFactors, 0, v.factors)
 	}
 	b.block(blockEnd, 0, b.digest.Sum(nil))
 	return b.n, b.err

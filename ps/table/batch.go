@@ -108,7 +108,8 @@ func (t *Table) Gather(dst []float32, keys []shard.Key) {
 // UpdateRows applies one step's gradients, [len(keys), Width], to rows, creating
 // those that are absent, in the order of the keys. counts has the occurrences of
 // each key; nil stands for step's count. Unless before is nil it gets the weights
-// before the update, laid out alike; those of a new row are the initial ones.
+// before the update, laid out alike; those of a new row are the initial ones. Of
+// a lazy table it gets whole rows, as they were kept (RowBefore).
 func (t *Table) UpdateRows(before []float32, keys []shard.Key, counts []uint32, g []float32, step optim.Step) {
 	if len(g) != len(keys)*t.width {
 		panic(fmt.Sprintf("ps/table: BUG: %d gradients for %d rows of width %d", len(g), len(keys), t.width))
@@ -116,10 +117,11 @@ func (t *Table) UpdateRows(before []float32, keys []shard.Key, counts []uint32, 
 	var w walk
 	w.start(t, keys, lines(t.stride, t.stride))
 	var old []float32
+	size := t.RowBefore()
 	for w.next(); len(w.keys[0]) > 0; w.next() {
 		for i, k := range w.keys[0] {
 			if before != nil {
-				old, before = before[:t.width], before[t.width:]
+				old, before = before[:size], before[size:]
 			}
 			if counts != nil {
 				step.Count, counts = counts[0], counts[1:]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"unsafe"
 
 	"github.com/fathom-train/fathom/compute/optim"
@@ -52,6 +53,12 @@ type Table struct {
 	rows  int
 	index index
 	hash  [2]uint64
+
+	// Of a lazy table: the step applied last, and a gradient of nothing.
+	lazy    bool
+	now     uint64
+	factors []Factor
+	zeros   []float32
 }
 
 // New returns an empty table. Unset fields of the optimizers take their
@@ -75,6 +82,11 @@ func New(s Schema, seed uint64) (*Table, error) {
 		})
 		at += c.Width
 		t.rowFloats += n
+		t.lazy = t.lazy || c.Optimizer.EveryRow
+	}
+	if t.lazy {
+		t.rowFloats++ // the last step the row has seen
+		t.zeros = make([]float32, t.width)
 	}
 	t.stride = 4 * t.rowFloats
 	// A power of two, so that finding a row takes no division.
@@ -155,7 +167,9 @@ func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []
 	}
 	var mem unsafe.Pointer
 	if row == none && t.schema.Closed {
-		clear(before)
+		if before != nil {
+			clear(before)
+		}
 		return
 	}
 	if row != none {
@@ -167,7 +181,11 @@ func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []
 	}
 	f := t.floats(mem)
 	if before != nil {
-		copy(before, f[:t.width])
+		copy(before, f)
+	}
+	if t.lazy {
+		t.lead(f, step.T-1)
+		f[t.rowFloats-1] = math.Float32frombits(uint32(step.T))
 	}
 	for i := range t.columns {
 		c := &t.columns[i]
@@ -196,7 +214,12 @@ func (t *Table) Scan(lo, hi int, f func(k shard.Key, weights []float32)) {
 	for n := lo; n < min(hi, t.rows); n++ {
 		page := n >> t.rowBits
 		k := t.keysOf(t.base[page])[n&(1<<t.rowBits-1)]
-		f(k, t.floats(t.at(uint32(n)))[:t.width:t.width])
+		row := t.floats(t.at(uint32(n)))
+		if t.lazy {
+			row = slices.Clone(row)
+			t.lead(row, t.now)
+		}
+		f(k, row[:t.width:t.width])
 	}
 }
 
