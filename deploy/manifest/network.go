@@ -1,0 +1,219 @@
+package manifest
+
+import (
+	"strings"
+
+	"github.com/fathom-train/fathom/proto/identity"
+)
+
+// The ports of the pods, by their names in the objects.
+const (
+	grpcPort    = 7070
+	metricsPort = 9090
+	clientPort  = 2379 // of etcd
+	peerPort    = 2380 // of etcd
+)
+
+func (r render) accounts() []Object {
+	var all []Object
+	for _, c := range r.components() {
+		all = append(all, object("v1", "ServiceAccount", r.meta(r.name(c), c), Object{"automountServiceAccountToken": false}))
+	}
+	return all
+}
+
+// jobFile is the key of the job in its ConfigMap, and the file's name.
+const jobFile = "job.json"
+
+func (r render) configMap() Object {
+	return object("v1", "ConfigMap", r.meta(r.job.Metadata.Name+"-job", ""), Object{"data": Object{jobFile: string(r.job.JSON())}})
+}
+
+// secret is the name of the secret of a component's credentials.
+func (r render) secret(c component) string { return r.name(c) + "-tls" }
+
+// Secrets lists the secrets that must exist, with the role and the name that
+// the certificate in each must carry and the hosts it must be valid for.
+func Secrets(jobName string, o Options) []Secret {
+	o = o.withDefaults()
+	r := render{o: o}
+	r.job = named(jobName)
+	var all []Secret
+	for _, c := range r.components() {
+		all = append(all, Secret{Name: r.secret(c), Role: identity.Role(c), Identity: r.name(c), Hosts: r.hosts(c)})
+	}
+	return append(all, Secret{Name: jobName + "-admin-tls", Role: identity.Admin, Identity: "admin"})
+}
+
+// Secret is one secret of type kubernetes.io/tls with ca.crt beside.
+type Secret struct {
+	Name     string
+	Role     identity.Role
+	Identity string // of the certificate; pods add -N to it
+	Hosts    []string
+}
+
+// hosts are the names at which a component is dialled.
+func (r render) hosts(c component) []string {
+	if c == compWorker {
+		return nil
+	}
+	hosts := []string{r.host(c, "*")}
+	if c == compCoordinator {
+		// The command line comes through a forwarded port.
+		hosts = append(hosts, r.name(c)+"."+r.o.Namespace+".svc", "localhost")
+	}
+	return hosts
+}
+
+// certificates are cert-manager's, when an issuer is named.
+func (r render) certificates() []Object {
+	if r.o.Issuer == "" {
+		return nil
+	}
+	var all []Object
+	for _, s := range Secrets(r.job.Metadata.Name, r.o) {
+		who := identity.Identity{Cluster: r.job.Metadata.Name, Role: s.Role, Name: s.Identity}
+		spec := Object{
+			"secretName": s.Name,
+			"commonName": who.CommonName(),
+			"uris":       []any{who.URI().String()},
+			"usages":     []any{"digital signature", "server auth", "client auth"},
+			"duration":   "720h",
+			"privateKey": Object{"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+			"issuerRef":  Object{"name": r.o.Issuer, "kind": "Issuer"},
+		}
+		if len(s.Hosts) > 0 {
+			spec["dnsNames"] = list(s.Hosts)
+		}
+		all = append(all, object("cert-manager.io/v1", "Certificate", r.meta(strings.TrimSuffix(s.Name, "-tls"), component(s.Role)), Object{"spec": spec}))
+	}
+	return all
+}
+
+// services name the pods of each component; a pod that is not ready must be
+// found, too, or a group that waits for it would never become ready.
+func (r render) services() []Object {
+	var all []Object
+	for _, c := range r.components() {
+		if c == compWorker {
+			continue
+		}
+		all = append(all, object("v1", "Service", r.meta(r.name(c), c), Object{"spec": Object{
+			"clusterIP":                "None",
+			"publishNotReadyAddresses": true,
+			"selector":                 r.labels(c),
+			"ports":                    servicePorts(c),
+		}}))
+	}
+	return all
+}
+
+func servicePorts(c component) []any {
+	var ports []any
+	for _, p := range portsOf(c) {
+		ports = append(ports, Object{"name": p.name, "port": p.number, "targetPort": p.name})
+	}
+	return ports
+}
+
+// port is a port of a container.
+type port struct {
+	name   string
+	number int
+}
+
+func portsOf(c component) []port {
+	metrics := port{"metrics", metricsPort}
+	switch c {
+	case compEtcd:
+		return []port{{"client", clientPort}, {"peer", peerPort}, metrics}
+	case compWorker:
+		return []port{metrics}
+	}
+	return []port{{"grpc", grpcPort}, metrics}
+}
+
+// budgets let one pod of each set be taken away at a time: a majority of every
+// shard stays.
+func (r render) budgets() []Object {
+	var all []Object
+	for _, c := range r.components() {
+		if c == compWorker {
+			continue // a worker holds nothing that would be missed
+		}
+		all = append(all, object("policy/v1", "PodDisruptionBudget", r.meta(r.name(c), c), Object{"spec": Object{
+			"maxUnavailable": 1,
+			"selector":       Object{"matchLabels": r.labels(c)},
+		}}))
+	}
+	return all
+}
+
+// policies let in who has business with a component, and nobody else.
+func (r render) policies() []Object {
+	from := map[component][]component{
+		compEtcd:        {compCoordinator},
+		compCoordinator: {compCoordinator, compPS, compWorker},
+		compPS:          {compPS, compWorker},
+	}
+	var all []Object
+	for _, c := range r.components() {
+		var rules []any
+		for _, p := range portsOf(c) {
+			rule := Object{"ports": []any{Object{"port": p.name, "protocol": "TCP"}}}
+			switch {
+			case p.name == "metrics":
+				// Prometheus is in a namespace of its own; TLS and the role decide.
+				rule["from"] = []any{Object{"namespaceSelector": Object{}}}
+			case p.name == "peer":
+				rule["from"] = r.peers([]component{c})
+			default:
+				rule["from"] = r.peers(from[c])
+			}
+			rules = append(rules, rule)
+		}
+		all = append(all, object("networking.k8s.io/v1", "NetworkPolicy", r.meta(r.name(c), c), Object{"spec": Object{
+			"podSelector": Object{"matchLabels": r.labels(c)},
+			"policyTypes": []any{"Ingress"},
+			"ingress":     rules,
+		}}))
+	}
+	return all
+}
+
+func (r render) peers(cs []component) []any {
+	var peers []any
+	for _, c := range cs {
+		peers = append(peers, Object{"podSelector": Object{"matchLabels": r.labels(c)}})
+	}
+	return peers
+}
+
+// monitor lets a Prometheus operator find the metrics. The secret of the admin's
+// certificate opens them.
+func (r render) monitor() Object {
+	admin := r.job.Metadata.Name + "-admin-tls"
+	ref := func(key string) Object { return Object{"name": admin, "key": key} }
+	return object("monitoring.coreos.com/v1", "PodMonitor", r.meta(r.job.Metadata.Name, ""), Object{"spec": Object{
+		"selector": Object{"matchLabels": Object{"app.kubernetes.io/name": "fathom", "app.kubernetes.io/instance": r.job.Metadata.Name}},
+		"podMetricsEndpoints": []any{Object{
+			"port": "metrics", "scheme": "https",
+			"tlsConfig": Object{
+				"ca":        Object{"secret": ref(identity.CAFile)},
+				"cert":      Object{"secret": ref(identity.CertFile)},
+				"keySecret": ref(identity.KeyFile),
+				// Pods are scraped by address, certificates carry names.
+				"insecureSkipVerify": true,
+			},
+		}},
+	}})
+}
+
+func list(s []string) []any {
+	all := make([]any, len(s))
+	for i := range s {
+		all[i] = s[i]
+	}
+	return all
+}
