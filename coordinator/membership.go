@@ -31,7 +31,7 @@ func (m *membership) Join(stream grpc.BidiStreamingServer[proto.NodeReport, prot
 	if err != nil {
 		return err
 	}
-	if caller, ok := identity.Caller(stream.Context()); ok && (caller.Name != first.GetNode() || string(caller.Role) != first.GetRole()) {
+	if caller, ok := identity.Caller(stream.Context()); ok && (!caller.Covers(first.GetNode()) || string(caller.Role) != first.GetRole()) {
 		return status.Errorf(codes.PermissionDenied, "the certificate is of %s, the report of %s %s", caller, first.GetRole(), first.GetNode())
 	}
 	k, err := l.join(first)

@@ -100,12 +100,26 @@ func (l *leader) wanted(n *node, routes []*proto.ShardRoute, leaders []string, n
 	}
 	r := l.active()
 	if r == nil {
-		return &proto.NodeOrder{Worker: &proto.WorkerOrder{Task: proto.Task_TASK_IDLE}}
+		return &proto.NodeOrder{Worker: &proto.WorkerOrder{Task: proto.Task_TASK_IDLE, Ended: l.lastEnded()}}
 	}
 	if l.settling(r, now) {
 		return nil
 	}
 	return &proto.NodeOrder{Worker: l.workerOrder(r, n, routes)}
+}
+
+// lastEnded names the job that ended last; nil: none has.
+func (l *leader) lastEnded() *proto.EndedJob {
+	var last *entry
+	for _, e := range l.entries {
+		if e.ended() && (last == nil || e.plan.status.GetEndedUnixNano() >= last.plan.status.GetEndedUnixNano()) {
+			last = e
+		}
+	}
+	if last == nil {
+		return nil
+	}
+	return &proto.EndedJob{Job: last.name, Phase: last.phase(), Error: last.plan.status.GetError()}
 }
 
 func (l *leader) workerOrder(r *run, n *node, routes []*proto.ShardRoute) *proto.WorkerOrder {

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/coordinator/store"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/proto/identity"
@@ -61,8 +62,11 @@ type Config struct {
 	Identity *identity.Source
 	// EtcdCredentials are used towards etcd; nil: those of Identity, or plain text.
 	EtcdCredentials credentials.TransportCredentials
-	Logger          *slog.Logger
-	Registerer      prometheus.Registerer
+	// Submit is a job, as resolved JSON, that a new leader submits unless one of
+	// its name is known, in whatever phase; nil: none.
+	Submit     []byte
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 	// ReplaceAfter is how long a server may be gone before its replicas are made
 	// anew on others (default one minute).
 	ReplaceAfter time.Duration
@@ -114,7 +118,8 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	store   store.Store
-	owned   bool // the store is closed by Run
+	initial []byte // Config.Submit
+	owned   bool   // the store is closed by Run
 	// replaceAfter: see Config.
 	replaceAfter time.Duration
 	listener     net.Listener
@@ -136,7 +141,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("configure coordinator: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, store: cfg.Store, listener: cfg.Listener, replaceAfter: cfg.ReplaceAfter}
+	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, initial: cfg.Submit, store: cfg.Store, listener: cfg.Listener, replaceAfter: cfg.ReplaceAfter}
 	var err error
 	if s.listener == nil {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
@@ -234,12 +239,39 @@ func (s *Service) campaign(ctx context.Context) {
 	s.log.Info("coordinator leads", "node", s.self.Node, "term", rights.Term())
 	s.metrics.leads.Set(1)
 	s.led.Store(l)
+	if s.initial != nil {
+		s.receivers.Go(func() { s.submitInitial(ctx, l) })
+	}
 	err = l.lead(ctx)
 	s.led.Store(nil)
 	s.metrics.leads.Set(0)
 	if ctx.Err() == nil {
 		s.log.Warn("coordinator leads no more", "node", s.self.Node, "error", err)
 	}
+}
+
+// submitInitial submits the job the coordinator was started with, once: a job
+// that has ended is not run again.
+func (s *Service) submitInitial(ctx context.Context, l *leader) {
+	j, err := job.FromJSON(s.initial)
+	if err == nil && !l.knows(j.Metadata.Name) {
+		_, err = (&control{service: s}).Submit(ctx, &proto.SubmitRequest{Spec: s.initial})
+	}
+	if err != nil && status.Code(err) != codes.AlreadyExists && ctx.Err() == nil {
+		s.log.Error("the job the coordinator was started with is not submitted", "error", err)
+	}
+}
+
+// knows tells whether a job of the name was ever submitted.
+func (l *leader) knows(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.entries {
+		if e.name == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Service) pause(ctx context.Context, what string, err error) {

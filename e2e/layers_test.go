@@ -71,14 +71,15 @@ var layers = map[string][]string{
 	"worker": {"shard", "proto", "proto/identity", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
 		"ps/wire", "ps/client", "coordinator/job", "coordinator/client", "worker/dataset", "worker/trainer"},
 
-	"deploy/plan":  {"coordinator/job"},
-	"deploy/certs": {"proto/identity"},
-	"deploy/local": {"proto/identity", "deploy/plan", "deploy/certs"},
+	"deploy/plan":     {"coordinator/job"},
+	"deploy/certs":    {"proto/identity"},
+	"deploy/manifest": {"proto/identity", "coordinator/job"},
+	"deploy/local":    {"proto/identity", "deploy/plan", "deploy/certs"},
 
 	// The lower layers are for fathom bench, which measures each by itself.
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
 		"ps/wire", "ps/table", "ps/fsm", "ps/client", "worker/trainer",
-		"proto", "proto/identity", "deploy/certs", "ps", "worker", "worker/dataset",
+		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto", "proto/identity"},
 	// sim runs everything in one process, on simulated time, network and disks.
@@ -99,6 +100,7 @@ var owners = map[string][]string{
 	"github.com/prometheus/client_golang": {"ps", "ps/replica", "worker", "worker/dataset", "worker/trainer", "coordinator", "cmd/fathom"},
 	"google.golang.org/grpc":              {"proto", "proto/identity", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/store", "coordinator/client", "cmd/fathom"},
 	"google.golang.org/protobuf":          {"proto", "ps", "ps/frame", "coordinator", "coordinator/client", "worker"},
+	"sigs.k8s.io/yaml":                    {"deploy/manifest"},
 	"github.com/zeebo/xxh3":               {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                  {"coordinator/job"},
 	"golang.org/x/sync":                   {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "cmd/fathom"},
@@ -107,7 +109,7 @@ var owners = map[string][]string{
 
 // testModules are for tests only, of every package.
 var testModules = []string{
-	"github.com/google/go-cmp", "golang.org/x/net", "pgregory.net/rapid", "go.uber.org/goleak",
+	"github.com/google/go-cmp", "golang.org/x/net", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/pod-security-admission", "sigs.k8s.io/yaml", "pgregory.net/rapid", "go.uber.org/goleak",
 	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/prometheus/client_golang",
 }
 

@@ -2631,8 +2631,10 @@ type WorkerOrder struct {
 	DataDigest string   `protobuf:"bytes,13,opt,name=data_digest,json=dataDigest,proto3" json:"data_digest,omitempty"` // a worker whose data differ must refuse
 	// TASK_TRAIN: scales the learning rates; it goes into every push.
 	LearningRateFactor float32 `protobuf:"fixed32,14,opt,name=learning_rate_factor,json=learningRateFactor,proto3" json:"learning_rate_factor,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// TASK_IDLE: the job that ended last, for workers that live for one job.
+	Ended         *EndedJob `protobuf:"bytes,30,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerOrder) Reset() {
@@ -2763,6 +2765,73 @@ func (x *WorkerOrder) GetLearningRateFactor() float32 {
 	return 0
 }
 
+func (x *WorkerOrder) GetEnded() *EndedJob {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+type EndedJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // its name
+	Phase         Phase                  `protobuf:"varint,2,opt,name=phase,proto3,enum=fathom.v1.Phase" json:"phase,omitempty"`
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndedJob) Reset() {
+	*x = EndedJob{}
+	mi := &file_proto_coordinator_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndedJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndedJob) ProtoMessage() {}
+
+func (x *EndedJob) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndedJob.ProtoReflect.Descriptor instead.
+func (*EndedJob) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *EndedJob) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *EndedJob) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNSPECIFIED
+}
+
+func (x *EndedJob) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type EvaluationBlock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -2778,7 +2847,7 @@ type EvaluationBlock struct {
 
 func (x *EvaluationBlock) Reset() {
 	*x = EvaluationBlock{}
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +2859,7 @@ func (x *EvaluationBlock) String() string {
 func (*EvaluationBlock) ProtoMessage() {}
 
 func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +2872,7 @@ func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationBlock.ProtoReflect.Descriptor instead.
 func (*EvaluationBlock) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EvaluationBlock) GetJob() string {
@@ -2863,7 +2932,7 @@ type EvaluationAck struct {
 
 func (x *EvaluationAck) Reset() {
 	*x = EvaluationAck{}
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +2944,7 @@ func (x *EvaluationAck) String() string {
 func (*EvaluationAck) ProtoMessage() {}
 
 func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +2957,7 @@ func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationAck.ProtoReflect.Descriptor instead.
 func (*EvaluationAck) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
 }
 
 var File_proto_coordinator_proto protoreflect.FileDescriptor
@@ -3113,7 +3182,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06key_hi\x18\x03 \x01(\x04R\x05keyHi\x12+\n" +
 	"\amembers\x18\x04 \x03(\v2\x11.fathom.v1.MemberR\amembers\x12\x16\n" +
 	"\x06leader\x18\x05 \x01(\tR\x06leader\x12\x14\n" +
-	"\x05dense\x18\x06 \x03(\rR\x05dense\"\x9e\x03\n" +
+	"\x05dense\x18\x06 \x03(\rR\x05dense\"\xc9\x03\n" +
 	"\vWorkerOrder\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -3131,7 +3200,12 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06blocks\x18\f \x03(\x04R\x06blocks\x12\x1f\n" +
 	"\vdata_digest\x18\r \x01(\tR\n" +
 	"dataDigest\x120\n" +
-	"\x14learning_rate_factor\x18\x0e \x01(\x02R\x12learningRateFactor\"\xa9\x01\n" +
+	"\x14learning_rate_factor\x18\x0e \x01(\x02R\x12learningRateFactor\x12)\n" +
+	"\x05ended\x18\x1e \x01(\v2\x13.fathom.v1.EndedJobR\x05ended\"Z\n" +
+	"\bEndedJob\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12&\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x10.fathom.v1.PhaseR\x05phase\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xa9\x01\n" +
 	"\x0fEvaluationBlock\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x14\n" +
@@ -3189,7 +3263,7 @@ func file_proto_coordinator_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_proto_coordinator_proto_goTypes = []any{
 	(Phase)(0),              // 0: fathom.v1.Phase
 	(Role)(0),               // 1: fathom.v1.Role
@@ -3226,8 +3300,9 @@ var file_proto_coordinator_proto_goTypes = []any{
 	(*DenseTensor)(nil),     // 32: fathom.v1.DenseTensor
 	(*ShardRoute)(nil),      // 33: fathom.v1.ShardRoute
 	(*WorkerOrder)(nil),     // 34: fathom.v1.WorkerOrder
-	(*EvaluationBlock)(nil), // 35: fathom.v1.EvaluationBlock
-	(*EvaluationAck)(nil),   // 36: fathom.v1.EvaluationAck
+	(*EndedJob)(nil),        // 35: fathom.v1.EndedJob
+	(*EvaluationBlock)(nil), // 36: fathom.v1.EvaluationBlock
+	(*EvaluationAck)(nil),   // 37: fathom.v1.EvaluationAck
 }
 var file_proto_coordinator_proto_depIdxs = []int32{
 	13, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
@@ -3258,29 +3333,31 @@ var file_proto_coordinator_proto_depIdxs = []int32{
 	25, // 25: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
 	2,  // 26: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
 	33, // 27: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
-	3,  // 28: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
-	5,  // 29: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
-	7,  // 30: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
-	7,  // 31: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
-	8,  // 32: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
-	9,  // 33: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
-	10, // 34: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
-	18, // 35: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
-	35, // 36: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
-	4,  // 37: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
-	6,  // 38: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
-	13, // 39: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
-	13, // 40: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
-	13, // 41: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
-	11, // 42: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
-	12, // 43: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
-	24, // 44: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
-	36, // 45: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
-	37, // [37:46] is the sub-list for method output_type
-	28, // [28:37] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	35, // 28: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
+	0,  // 29: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
+	3,  // 30: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
+	5,  // 31: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
+	7,  // 32: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
+	7,  // 33: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
+	8,  // 34: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
+	9,  // 35: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
+	10, // 36: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
+	18, // 37: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
+	36, // 38: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
+	4,  // 39: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
+	6,  // 40: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
+	13, // 41: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
+	13, // 42: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
+	13, // 43: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
+	11, // 44: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
+	12, // 45: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
+	24, // 46: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
+	37, // 47: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_proto_coordinator_proto_init() }
@@ -3294,7 +3371,7 @@ func file_proto_coordinator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_coordinator_proto_rawDesc), len(file_proto_coordinator_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

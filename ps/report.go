@@ -2,6 +2,8 @@ package ps
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -33,6 +35,28 @@ func (s *Server) report() *proto.NodeReport {
 		return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Shard, b.Shard))
 	})
 	return r
+}
+
+// Ready tells why the server should not be counted on yet: a replica that is
+// out of service, or that knows no leader. It does not look at who leads.
+func (s *Server) Ready() error {
+	s.mu.RLock()
+	obeyed := s.obeyed
+	s.mu.RUnlock()
+	if obeyed == 0 {
+		return errors.New("no order of the coordinator yet")
+	}
+	for _, h := range s.all() {
+		o := h.ordered()
+		g, err := h.replica()
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", o.GetShard(), err)
+		}
+		if node, _ := g.Leader(); node == "" {
+			return fmt.Errorf("shard %d: no leader is known", o.GetShard())
+		}
+	}
+	return nil
 }
 
 func (h *hosted) report() *proto.GroupReport {

@@ -24,10 +24,12 @@ import (
 
 // Config configures an Agent.
 type Config struct {
-	Node           string   // stable name, unique in the cluster
-	Coordinators   []string // addresses to join
-	Threads        int      // goroutines of one matrix product; 0 means 1
-	MetricsAddress string   // told to the coordinator
+	Node         string   // stable name, unique in the cluster
+	Coordinators []string // addresses to join
+	Threads      int      // goroutines of one matrix product; 0 means 1
+	// Until is the name of the job whose end is the agent's; empty: it works on.
+	Until          string
+	MetricsAddress string // told to the coordinator
 	// Identity secures all connections; nil: plain text, for tests and loopback.
 	Identity    *identity.Source
 	DialOptions []grpc.DialOption // added to those of every connection
@@ -80,19 +82,22 @@ func New(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
-// Run joins the cluster and works until ctx ends, which is its only way to
-// return nil.
+// ErrJobFailed is what Run returns when the job of Config.Until has failed.
+var ErrJobFailed = errors.New("the job failed")
+
+// Run joins the cluster and works until ctx ends, or until the job of
+// Config.Until has ended well or was cancelled; then it returns nil.
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- a.session.Run(ctx, a.nodeReport, a.receive) }()
-	a.work(ctx)
+	outcome := a.work(ctx)
 	cancel()
 	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("session with the coordinator: %w", err)
 	}
-	return nil
+	return outcome
 }
 
 // receive keeps the newest order for the working loop.
@@ -112,14 +117,20 @@ func (a *Agent) receive(order *proto.NodeOrder) {
 
 // work obeys one order after the other; a new order that asks for something
 // else ends the task before.
-func (a *Agent) work(ctx context.Context) {
+func (a *Agent) work(ctx context.Context) error {
 	var current *assignment
 	defer func() { current.stop() }()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case order := <-a.orders:
+			if ended := order.GetWorker().GetEnded(); ended != nil && ended.GetJob() == a.cfg.Until {
+				if ended.GetPhase() == proto.Phase_PHASE_FAILED {
+					return fmt.Errorf("%w: %s", ErrJobFailed, ended.GetError())
+				}
+				return nil
+			}
 			current = a.obey(ctx, current, order)
 		}
 	}

@@ -25,6 +25,7 @@ func (a *app) newCoordinator() *cobra.Command {
 		cfg      coordinator.Config
 		embedded string
 		etcdDir  string
+		submit   string
 	)
 	cmd := &cobra.Command{
 		Use:   "coordinator",
@@ -34,6 +35,13 @@ func (a *app) newCoordinator() *cobra.Command {
 			return a.runProcess(cmd.Context(), identity.Coordinator, &f, append([]string{cfg.Listen, cfg.Advertise}, cfg.Etcd...), func(p *process) (component, []string, error) {
 				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
 				cfg.Identity = p.identity
+				if submit != "" {
+					j, err := a.loadJob(submit, nil)
+					if err != nil {
+						return nil, nil, err
+					}
+					cfg.Submit = j.JSON()
+				}
 				if err := secureStore(&cfg, etcdDir); err != nil {
 					return nil, nil, err
 				}
@@ -57,6 +65,7 @@ func (a *app) newCoordinator() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Advertise, "advertise", "", "gRPC address told to others (default the one listened on)")
 	cmd.Flags().StringSliceVar(&cfg.Etcd, "etcd", nil, "client URLs of etcd")
 	cmd.Flags().StringVar(&cfg.Cluster, "cluster", "", `prefix of all keys in etcd (default "fathom")`)
+	cmd.Flags().StringVar(&submit, "submit", "", "job file to submit once there is a leader, unless its name is known already")
 	cmd.Flags().StringVar(&etcdDir, "etcd-credentials", "", "directory of the credentials towards etcd (default those of --credentials)")
 	cmd.Flags().DurationVar(&cfg.ReplaceAfter, "replace-after", time.Minute, "how long a parameter server may be gone before its replicas are made anew on others")
 	cmd.Flags().StringVar(&embedded, "embedded-etcd", "", "run etcd inside this process with its data in this directory")

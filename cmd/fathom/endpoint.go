@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +18,7 @@ import (
 )
 
 // endpoint is the HTTP side of a process: /metrics for Prometheus, /healthz
-// for a supervisor, /logs for people. It carries no training traffic. With an
+// and /readyz for a supervisor, /logs for people. It carries no training traffic. With an
 // identity it speaks TLS; /healthz then answers everybody, the others whom the
 // rules let in.
 type endpoint struct {
@@ -25,6 +26,30 @@ type endpoint struct {
 	listener net.Listener
 	server   *http.Server
 	served   chan error
+	// advertised is the address told to others.
+	advertised string
+	ready      atomic.Pointer[readier] // nil while the process starts
+}
+
+// always is ready once it runs.
+type always struct{}
+
+// Ready implements readier.
+func (always) Ready() error { return nil }
+
+// running makes the endpoint tell whether the component is ready.
+func (e *endpoint) running(c component) {
+	r, ok := c.(readier)
+	if !ok {
+		r = always{}
+	}
+	e.ready.Store(&r)
+}
+
+// readier is a component that knows whether it can be counted on.
+type readier interface {
+	// Ready returns why not.
+	Ready() error
 }
 
 // openEndpoint listens on addr; serve begins to answer.
@@ -36,7 +61,7 @@ func openEndpoint(addr string, logs *logRing, self *identity.Source) (*endpoint,
 	if self != nil {
 		l = tls.NewListener(l, self.ServerOptional())
 	}
-	e := &endpoint{registry: prometheus.NewRegistry(), listener: l, served: make(chan error, 1)}
+	e := &endpoint{registry: prometheus.NewRegistry(), listener: l, advertised: l.Addr().String(), served: make(chan error, 1)}
 	e.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -46,17 +71,28 @@ func openEndpoint(addr string, logs *logRing, self *identity.Source) (*endpoint,
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		err := errors.New("starting")
+		if ready := e.ready.Load(); ready != nil {
+			err = (*ready).Ready()
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 	mux.HandleFunc("GET /logs", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		flush := func() { _ = http.NewResponseController(w).Flush() } // a lost client shows at the next write
 		_ = logs.copyTo(r.Context(), w, r.URL.Query().Get("follow") != "", flush)
 	})
-	e.server = &http.Server{Handler: self.Handler(mux, "/healthz"), ReadHeaderTimeout: 10 * time.Second}
+	e.server = &http.Server{Handler: self.Handler(mux, "/healthz", "/readyz"), ReadHeaderTimeout: 10 * time.Second}
 	return e, nil
 }
 
-// address is where the endpoint listens.
-func (e *endpoint) address() string { return e.listener.Addr().String() }
+// address is where others find the endpoint.
+func (e *endpoint) address() string { return e.advertised }
 
 // serve answers requests until close.
 func (e *endpoint) serve() {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/worker"
 	"github.com/fathom-train/fathom/worker/dataset"
 )
 
@@ -51,6 +52,8 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
+	case errors.Is(err, worker.ErrJobFailed):
+		return exitInput // nothing that a restart of the worker changes
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &faults), errors.As(err, &data):
 		return exitInput
 	case rpcStatus(err).Code() == codes.InvalidArgument:

@@ -18,11 +18,12 @@ func (a *app) newEtcd() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "etcd",
-		Short: "Run a single etcd server, the store of a local cluster's coordinator",
-		Long: `Run a single etcd server, the store of a local cluster's coordinator.
+		Short: "Run an etcd server, the store of the coordinators",
+		Long: `Run an etcd server, the store of the coordinators: a single one for a local
+cluster, or with --initial-cluster one of several members.
 
-A cluster of several machines should use an etcd cluster of its own instead:
-give its client URLs to fathom coordinator --etcd.`,
+An etcd that exists already can be used instead: give its client URLs to
+fathom coordinator --etcd.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.runProcess(cmd.Context(), identity.Etcd, &f, []string{cfg.ClientURL, cfg.PeerURL}, func(p *process) (component, []string, error) {
@@ -42,6 +43,9 @@ give its client URLs to fathom coordinator --etcd.`,
 	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", "", "directory of the server's data")
 	cmd.Flags().StringVar(&cfg.ClientURL, "client-url", "https://127.0.0.1:2379", "URL to serve clients on")
 	cmd.Flags().StringVar(&cfg.PeerURL, "peer-url", "https://127.0.0.1:2380", "URL to serve peers on")
+	cmd.Flags().StringVar(&cfg.AdvertiseClientURL, "advertise-client-url", "", "URL told to clients (default the one served on)")
+	cmd.Flags().StringVar(&cfg.AdvertisePeerURL, "advertise-peer-url", "", "URL told to peers (default the one served on)")
+	cmd.Flags().StringVar(&cfg.InitialCluster, "initial-cluster", "", "all members of a new cluster, as NAME=PEERURL,... (default this one alone)")
 	mustRequire(cmd, "data-dir")
 	return cmd
 }

@@ -15,16 +15,19 @@ import (
 
 // processFlags are the flags of every long-running process.
 type processFlags struct {
-	name     string
-	metrics  string
-	profile  string
-	log      logLevel
-	security securityFlags
+	name    string
+	metrics string
+	// advertised is the address of metrics told to others.
+	advertised string
+	profile    string
+	log        logLevel
+	security   securityFlags
 }
 
 func (f *processFlags) add(cmd *cobra.Command, role string) {
 	cmd.Flags().StringVar(&f.name, "name", "", "name of this "+role+", stable over restarts and unique in the cluster")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "127.0.0.1:0", "HTTP address of /metrics, /healthz and /logs")
+	cmd.Flags().StringVar(&f.advertised, "advertise-metrics", "", "address of them told to others (default the one listened on)")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of this process to this directory when it ends")
 	f.log.add(cmd)
 	f.security.add(cmd)
@@ -99,6 +102,9 @@ func (a *app) runProcess(ctx context.Context, role identity.Role, f *processFlag
 	if err != nil {
 		return err
 	}
+	if f.advertised != "" {
+		e.advertised = f.advertised
+	}
 	e.serve()
 	defer func() { err = errors.Join(err, e.close()) }()
 
@@ -107,6 +113,7 @@ func (a *app) runProcess(ctx context.Context, role identity.Role, f *processFlag
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", role, f.name, err)
 	}
+	e.running(c)
 	var ready strings.Builder
 	fmt.Fprintf(&ready, "ready role=%s name=%s", role, f.name)
 	for i := 0; i+1 < len(facts); i += 2 {

@@ -53,14 +53,14 @@ func (f *securityFlags) load(log *slog.Logger, addresses ...string) (*identity.S
 	return s, nil
 }
 
-// loadAs is load for processes, whose certificate must be of their role and,
-// unless it is empty, of their name.
+// loadAs is load for processes, whose certificate must be of their role and
+// cover their name.
 func (f *securityFlags) loadAs(role identity.Role, name string, log *slog.Logger, addresses ...string) (*identity.Source, error) {
 	s, err := f.load(log, addresses...)
 	if err != nil || s == nil {
 		return nil, err
 	}
-	if who := s.Identity(); who.Role != role || name != "" && who.Name != name {
+	if who := s.Identity(); who.Role != role || !who.Covers(name) {
 		return nil, inputError{fmt.Errorf("the certificate in %s is of %s, this is %s %s", s.Dir(), who, role, name)}
 	}
 	return s, nil

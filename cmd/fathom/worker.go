@@ -36,6 +36,7 @@ func (a *app) newWorker() *cobra.Command {
 	f.add(cmd, "worker")
 	cmd.Flags().StringSliceVar(&cfg.Coordinators, "coordinator", nil, "addresses of the coordinators")
 	cmd.Flags().IntVar(&cfg.Threads, "threads", 1, "goroutines of one matrix product")
+	cmd.Flags().StringVar(&cfg.Until, "until", "", "end with the job of this name (default never)")
 	mustRequire(cmd, "coordinator")
 	return cmd
 }

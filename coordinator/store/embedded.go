@@ -24,12 +24,18 @@ const (
 	embeddedStartTimeout = 60 * time.Second
 )
 
-// EmbeddedConfig configures a single-member etcd server inside this process.
+// EmbeddedConfig configures an etcd server inside this process.
 type EmbeddedConfig struct {
 	Name      string
 	DataDir   string
 	ClientURL string // such as http://127.0.0.1:2379
 	PeerURL   string
+	// AdvertiseClientURL and AdvertisePeerURL are told to others; default: the
+	// ones above.
+	AdvertiseClientURL, AdvertisePeerURL string
+	// InitialCluster lists all members of a cluster that is formed, as
+	// NAME=PEERURL,...; default: this one alone.
+	InitialCluster string
 	// CredentialsDir holds the server's certificate, key and authorities
 	// (identity.CertFile, ...), for https URLs. Only coordinators' certificates
 	// are let in. Empty: plain text.
@@ -85,11 +91,25 @@ func embeddedConfig(cfg EmbeddedConfig) (*embed.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start etcd: peer url: %w", err)
 	}
+	advertised := []url.URL{*client, *peer}
+	for i, s := range []string{cfg.AdvertiseClientURL, cfg.AdvertisePeerURL} {
+		if s == "" {
+			continue
+		}
+		u, err := url.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("start etcd: advertised url: %w", err)
+		}
+		advertised[i] = *u
+	}
 	c := embed.NewConfig()
 	c.Name, c.Dir = cfg.Name, cfg.DataDir
-	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
-	c.InitialCluster = c.InitialClusterFromName(cfg.Name)
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{*client}, advertised[:1]
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{*peer}, advertised[1:]
+	c.InitialCluster = cfg.InitialCluster
+	if c.InitialCluster == "" {
+		c.InitialCluster = c.InitialClusterFromName(cfg.Name)
+	}
 	c.InitialClusterToken = "fathom"
 	c.QuotaBackendBytes = embeddedQuotaBytes
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, embeddedHistory
@@ -108,7 +128,9 @@ func secured(dir string, role identity.Role) transport.TLSInfo {
 		KeyFile:        filepath.Join(dir, identity.KeyFile),
 		TrustedCAFile:  filepath.Join(dir, identity.CAFile),
 		ClientCertAuth: true,
-		AllowedCNs:     []string{identity.Identity{Role: role}.CommonName()},
+		// The name in the certificate decides, not where the peer connects from.
+		SkipClientSANVerify: true,
+		AllowedCNs:          []string{identity.Identity{Role: role}.CommonName()},
 	}
 }
 

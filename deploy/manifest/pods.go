@@ -59,7 +59,7 @@ func (r render) etcd() Object {
 	p := r.pod(compEtcd, []string{"etcd", "--name", podName, "--data-dir", dataPath,
 		"--client-url", fmt.Sprintf("https://0.0.0.0:%d", clientPort), "--advertise-client-url", fmt.Sprintf("%s:%d", self, clientPort),
 		"--peer-url", fmt.Sprintf("https://0.0.0.0:%d", peerPort), "--advertise-peer-url", fmt.Sprintf("%s:%d", self, peerPort),
-		"--initial-cluster", strings.Join(members, ","), "--metrics", fmt.Sprintf(":%d", metricsPort), "--credentials", credentialsPath})
+		"--initial-cluster", strings.Join(members, ","), "--credentials", credentialsPath})
 	p.resources(500, 512<<20)
 	return r.statefulSet(compEtcd, etcdMembers, p, r.o.EtcdStorage)
 }
@@ -68,7 +68,7 @@ func (r render) coordinator() Object {
 	args := []string{"coordinator", "--name", podName, "--listen", fmt.Sprintf(":%d", grpcPort),
 		"--advertise", fmt.Sprintf("%s:%d", r.host(compCoordinator, podName), grpcPort), "--etcd", r.etcdURLs(),
 		"--cluster", "fathom/" + r.job.Metadata.Name, "--submit", jobPath + "/" + jobFile,
-		"--metrics", fmt.Sprintf(":%d", metricsPort), "--credentials", credentialsPath}
+		"--credentials", credentialsPath}
 	p := r.pod(compCoordinator, args)
 	p.mount("job", jobPath, Object{"configMap": Object{"name": r.job.Metadata.Name + "-job"}})
 	if r.o.EtcdSecret != "" {
@@ -82,7 +82,7 @@ func (r render) coordinator() Object {
 func (r render) servers() Object {
 	p := r.pod(compPS, []string{"ps", "--name", podName, "--listen", fmt.Sprintf(":%d", grpcPort),
 		"--advertise", fmt.Sprintf("%s:%d", r.host(compPS, podName), grpcPort), "--data-dir", dataPath,
-		"--coordinator", r.coordinators(), "--metrics", fmt.Sprintf(":%d", metricsPort), "--credentials", credentialsPath})
+		"--coordinator", r.coordinators(), "--credentials", credentialsPath})
 	p.resources(r.o.ServerCPU, r.o.ServerMemory)
 	return r.statefulSet(compPS, r.job.Spec.Cluster.PS, p, r.o.ServerStorage)
 }
@@ -116,7 +116,7 @@ func (r render) workers() Object {
 	n := r.job.Spec.Cluster.Workers
 	p := r.pod(compWorker, []string{"worker", "--name", r.name(compWorker) + "-$(JOB_COMPLETION_INDEX)",
 		"--coordinator", r.coordinators(), "--threads", strconv.Itoa(max(1, r.o.WorkerCPU/1000)), "--until", r.job.Metadata.Name,
-		"--metrics", fmt.Sprintf(":%d", metricsPort), "--credentials", credentialsPath})
+		"--credentials", credentialsPath})
 	p.resources(r.o.WorkerCPU, r.o.WorkerMemory)
 	if r.o.DataClaim != "" {
 		p.mount("samples", r.job.Spec.Data.Root, Object{"persistentVolumeClaim": Object{"claimName": r.o.DataClaim, "readOnly": true}})
@@ -157,7 +157,14 @@ type pod struct {
 
 func (r render) pod(c component, args []string) *pod {
 	p := &pod{env: []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}}}
-	p.args(args...)
+	p.args(append(args, "--metrics", fmt.Sprintf(":%d", metricsPort))...)
+	if c != compWorker {
+		p.args("--advertise-metrics", fmt.Sprintf("%s:%d", r.host(c, podName), metricsPort))
+	} else {
+		// Workers have no service, so no name; their address will do.
+		p.env = append(p.env, Object{"name": "POD_IP", "valueFrom": Object{"fieldRef": Object{"fieldPath": "status.podIP"}}})
+		p.args("--advertise-metrics", fmt.Sprintf("$(POD_IP):%d", metricsPort))
+	}
 	for _, q := range portsOf(c) {
 		p.ports = append(p.ports, Object{"name": q.name, "containerPort": q.number})
 	}

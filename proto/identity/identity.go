@@ -64,6 +64,16 @@ func (i Identity) URI() *url.URL {
 	return &url.URL{Scheme: "spiffe", Host: authority, Path: "/" + i.Cluster + "/" + string(i.Role) + "/" + i.Name}
 }
 
+// Covers tells whether the identity may act for a node: the one of its own name,
+// or, when the replicas of a set share a certificate, NAME-N for a number N.
+func (i Identity) Covers(node string) bool {
+	number, ok := strings.CutPrefix(node, i.Name+"-")
+	if node == i.Name || !ok {
+		return node == i.Name
+	}
+	return number != "" && !strings.ContainsFunc(number, func(r rune) bool { return r < '0' || r > '9' })
+}
+
 // CommonName is the name under which etcd's users are told apart; it is the
 // same for all nodes of a role.
 func (i Identity) CommonName() string { return authority + "-" + string(i.Role) }

@@ -1,0 +1,352 @@
+package manifest_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	psapi "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/deploy/manifest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const image = "registry.example/fathom:v1.2.3"
+
+func quickstart(t *testing.T, sets ...string) *job.Job {
+	t.Helper()
+	path := filepath.Join("..", "jobs", "quickstart.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := job.Parse(path, text, sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func options() manifest.Options {
+	return manifest.Options{Image: image, ServerMemory: 2 << 30, WorkerMemory: 4 << 30}
+}
+
+// cases are the options that change what is rendered.
+func cases() map[string]manifest.Options {
+	plain, full := options(), options()
+	full.Namespace, full.StorageClass, full.DataClaim = "ml", "fast", "samples"
+	full.Etcd, full.EtcdSecret = []string{"https://etcd.example:2379"}, "etcd-client"
+	full.Issuer, full.Queue, full.Monitor, full.Coordinators = "fathom-ca", "gpu-free", true, 3
+	return map[string]manifest.Options{"plain": plain, "full": full}
+}
+
+func render(t *testing.T, o manifest.Options) []manifest.Object {
+	t.Helper()
+	objects, err := manifest.Render(quickstart(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects
+}
+
+func TestRenderedObjectsAreGolden(t *testing.T) {
+	for name, o := range cases() {
+		got, err := manifest.YAML(render(t, o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := manifest.YAML(render(t, o))
+		if err != nil || !bytes.Equal(got, again) {
+			t.Fatalf("%s: rendered twice, the text differs: %v", name, err)
+		}
+		golden := filepath.Join("testdata", name+".yaml")
+		if *update {
+			if err := os.WriteFile(golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s (-want +got), -update rewrites it:\n%s", name, diff)
+		}
+	}
+}
+
+// typed are the objects of one rendering, decoded into the API's own types.
+type typed struct {
+	names    map[string]bool
+	sets     map[string]*appsv1.StatefulSet
+	jobs     map[string]*batchv1.Job
+	services map[string]*corev1.Service
+	budgets  map[string]*policyv1.PodDisruptionBudget
+	policies map[string]*networkingv1.NetworkPolicy
+	accounts map[string]*corev1.ServiceAccount
+	certs    map[string]map[string]any
+}
+
+// decode refuses every field that the API does not know.
+func decode(t *testing.T, objects []manifest.Object) typed {
+	t.Helper()
+	d := typed{map[string]bool{}, map[string]*appsv1.StatefulSet{}, map[string]*batchv1.Job{}, map[string]*corev1.Service{},
+		map[string]*policyv1.PodDisruptionBudget{}, map[string]*networkingv1.NetworkPolicy{}, map[string]*corev1.ServiceAccount{}, map[string]map[string]any{}}
+	for _, o := range objects {
+		if d.names[o.Name()] {
+			t.Errorf("%s is rendered twice", o.Name())
+		}
+		d.names[o.Name()] = true
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := o["metadata"].(manifest.Object)["name"].(string)
+		var into any
+		switch o["kind"] {
+		case "StatefulSet":
+			d.sets[name] = &appsv1.StatefulSet{}
+			into = d.sets[name]
+		case "Job":
+			d.jobs[name] = &batchv1.Job{}
+			into = d.jobs[name]
+		case "Service":
+			d.services[name] = &corev1.Service{}
+			into = d.services[name]
+		case "PodDisruptionBudget":
+			d.budgets[name] = &policyv1.PodDisruptionBudget{}
+			into = d.budgets[name]
+		case "NetworkPolicy":
+			d.policies[name] = &networkingv1.NetworkPolicy{}
+			into = d.policies[name]
+		case "ServiceAccount":
+			d.accounts[name] = &corev1.ServiceAccount{}
+			into = d.accounts[name]
+		case "ConfigMap":
+			into = &corev1.ConfigMap{}
+		case "Certificate":
+			d.certs[name] = o["spec"].(manifest.Object)
+			continue // not one of the API's own kinds
+		case "PodMonitor":
+			continue
+		default:
+			t.Fatalf("unexpected kind %v", o["kind"])
+		}
+		if err := yaml.UnmarshalStrict(text, into); err != nil {
+			t.Errorf("%s: %v", o.Name(), err)
+		}
+	}
+	return d
+}
+
+// templates are the pods of all controllers.
+func (d typed) templates() map[string]corev1.PodTemplateSpec {
+	all := map[string]corev1.PodTemplateSpec{}
+	for name, s := range d.sets {
+		all[name] = s.Spec.Template
+	}
+	for name, j := range d.jobs {
+		all[name] = j.Spec.Template
+	}
+	return all
+}
+
+func TestObjectsFitTogether(t *testing.T) {
+	restricted := psapi.LevelVersion{Level: psapi.LevelRestricted, Version: psapi.LatestVersion()}
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range cases() {
+		d := decode(t, render(t, o))
+		if len(d.templates()) < 3 {
+			t.Fatalf("%s: %d kinds of pods", name, len(d.templates()))
+		}
+		for pod, template := range d.templates() {
+			what := name + "/" + pod
+			result := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, &template.ObjectMeta, &template.Spec))
+			if !result.Allowed {
+				t.Errorf("%s breaks the restricted standard: %s: %s", what, result.ForbiddenReason(), result.ForbiddenDetail())
+			}
+			if d.accounts[template.Spec.ServiceAccountName] == nil {
+				t.Errorf("%s: no service account %q", what, template.Spec.ServiceAccountName)
+			}
+			checkContainer(t, what, template.Spec, pod != "quickstart-worker")
+		}
+		for pod, s := range d.sets {
+			checkSelector(t, name+"/"+pod, s.Spec.Selector, s.Spec.Template.Labels)
+			service := d.services[s.Spec.ServiceName]
+			if service == nil || !service.Spec.PublishNotReadyAddresses || service.Spec.ClusterIP != "None" {
+				t.Errorf("%s/%s: its service is %+v", name, pod, service)
+				continue
+			}
+			checkSelector(t, name+"/"+pod+" service", &metav1.LabelSelector{MatchLabels: service.Spec.Selector}, s.Spec.Template.Labels)
+			for _, p := range service.Spec.Ports {
+				if !hasPort(s.Spec.Template.Spec.Containers[0], p.TargetPort.String()) {
+					t.Errorf("%s/%s: the service's port %s is none of the container's", name, pod, p.TargetPort.String())
+				}
+			}
+			budget := d.budgets[pod]
+			if budget == nil || budget.Spec.MaxUnavailable.IntValue() != 1 {
+				t.Errorf("%s/%s: no budget of one", name, pod)
+				continue
+			}
+			checkSelector(t, name+"/"+pod+" budget", budget.Spec.Selector, s.Spec.Template.Labels)
+		}
+		for pod, template := range d.templates() {
+			p := d.policies[pod]
+			if p == nil {
+				t.Errorf("%s/%s: no network policy", name, pod)
+				continue
+			}
+			checkSelector(t, name+"/"+pod+" policy", &p.Spec.PodSelector, template.Labels)
+			for _, rule := range p.Spec.Ingress {
+				if len(rule.From) == 0 {
+					t.Errorf("%s/%s: port %v is open to everybody", name, pod, rule.Ports)
+				}
+			}
+			if len(p.Spec.Ingress) != len(template.Spec.Containers[0].Ports) {
+				t.Errorf("%s/%s: %d rules for %d ports", name, pod, len(p.Spec.Ingress), len(template.Spec.Containers[0].Ports))
+			}
+		}
+	}
+}
+
+func checkSelector(t *testing.T, what string, selector *metav1.LabelSelector, labels map[string]string) {
+	t.Helper()
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil || s.Empty() {
+		t.Errorf("%s: selector %v: %v", what, selector, err)
+		return
+	}
+	for k, v := range selector.MatchLabels {
+		if labels[k] != v {
+			t.Errorf("%s: selects %s=%s, the pods have %q", what, k, v, labels[k])
+		}
+	}
+}
+
+func hasPort(c corev1.Container, name string) bool {
+	return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == name })
+}
+
+func checkContainer(t *testing.T, what string, spec corev1.PodSpec, serves bool) {
+	t.Helper()
+	if len(spec.Containers) != 1 {
+		t.Fatalf("%s: %d containers", what, len(spec.Containers))
+	}
+	c := spec.Containers[0]
+	if c.Image != image || c.StartupProbe == nil || c.LivenessProbe == nil || serves && c.ReadinessProbe == nil {
+		t.Errorf("%s: image %s, probes %v %v %v", what, c.Image, c.StartupProbe, c.LivenessProbe, c.ReadinessProbe)
+	}
+	for _, p := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
+		if p != nil && (!hasPort(c, p.HTTPGet.Port.String()) || p.HTTPGet.Scheme != corev1.URISchemeHTTPS) {
+			t.Errorf("%s: probe %+v", what, p.HTTPGet)
+		}
+	}
+	if c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+		t.Errorf("%s: the root file system can be written", what)
+	}
+	if c.Resources.Requests.Memory().IsZero() || !c.Resources.Requests.Memory().Equal(*c.Resources.Limits.Memory()) {
+		t.Errorf("%s: memory requested %v, limited %v", what, c.Resources.Requests.Memory(), c.Resources.Limits.Memory())
+	}
+	for _, m := range c.VolumeMounts {
+		if m.Name == "data" {
+			continue // of the claim templates
+		}
+		if !slices.ContainsFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name }) {
+			t.Errorf("%s: no volume %s", what, m.Name)
+		}
+	}
+	args := strings.Join(c.Args, " ")
+	if strings.Contains(args, "--insecure") || !strings.Contains(args, "--credentials") {
+		t.Errorf("%s: starts with %s", what, args)
+	}
+}
+
+// Every name that a process is told to dial is in the certificate of whom it dials.
+func TestCertificatesCoverEveryDialledName(t *testing.T) {
+	for name, o := range cases() {
+		objects := render(t, o)
+		d := decode(t, objects)
+		hosts := map[string][]string{}
+		for _, s := range manifest.Secrets("quickstart", o) {
+			hosts[s.Name] = s.Hosts
+		}
+		dialled := 0
+		for pod, template := range d.templates() {
+			for _, arg := range template.Spec.Containers[0].Args {
+				for _, part := range strings.Split(arg, ",") {
+					_, host, found := strings.Cut(part, "://")
+					if !found {
+						host = part
+					}
+					host, _, _ = strings.Cut(host, ":")
+					labels := strings.Split(host, ".")
+					if len(labels) < 3 || labels[len(labels)-1] != "svc" {
+						continue
+					}
+					dialled++
+					pattern := "*." + strings.Join(labels[1:], ".")
+					if !slices.Contains(hosts[labels[1]+"-tls"], pattern) {
+						t.Errorf("%s/%s dials %s: no certificate has %s", name, pod, host, pattern)
+					}
+				}
+			}
+		}
+		if dialled < 4 {
+			t.Errorf("%s: only %d names are dialled", name, dialled)
+		}
+		if o.Issuer != "" {
+			for _, s := range manifest.Secrets("quickstart", o) {
+				spec := d.certs[strings.TrimSuffix(s.Name, "-tls")]
+				if spec == nil || spec["secretName"] != s.Name {
+					t.Errorf("%s: no certificate for %s", name, s.Name)
+				}
+			}
+		}
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for want, change := range map[string]func(*manifest.Options){
+		"an image is needed":        func(o *manifest.Options) { o.Image = "" },
+		"other than latest":         func(o *manifest.Options) { o.Image = "localhost:5000/fathom" },
+		"a digest":                  func(o *manifest.Options) { o.Image = "fathom:latest" },
+		"want 1 to 7":               func(o *manifest.Options) { o.Coordinators = 8 },
+		"needs the secret":          func(o *manifest.Options) { o.Etcd = []string{"https://e:2379"} },
+		"want an https URL":         func(o *manifest.Options) { o.Etcd, o.EtcdSecret = []string{"http://e:2379"}, "s" },
+		"the memory of servers and": func(o *manifest.Options) { o.ServerMemory = 0 },
+	} {
+		o := options()
+		change(&o)
+		_, err := manifest.Render(quickstart(t), o)
+		if !errors.Is(err, manifest.ErrOptions) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	o := options()
+	o.Image = "fathom@sha256:" + strings.Repeat("0", 64)
+	if _, err := manifest.Render(quickstart(t), o); err != nil {
+		t.Errorf("an image by digest: %v", err)
+	}
+	if _, err := manifest.Render(quickstart(t, "metadata.name="+strings.Repeat("x", 60)), options()); !errors.Is(err, manifest.ErrOptions) {
+		t.Errorf("a long name: %v", err)
+	}
+}
