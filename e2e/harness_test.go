@@ -35,6 +35,9 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // a test runs it as another user
+		return "", err
+	}
 	path := filepath.Join(dir, "fathom")
 	out, err := exec.Command("go", "build", "-o", path, "../cmd/fathom").CombinedOutput()
 	if err != nil {

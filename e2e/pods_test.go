@@ -46,7 +46,12 @@ var hostName = regexp.MustCompile(`([a-z0-9-]+)\.[a-z0-9-]+\.default\.svc`)
 // newPodCluster renders the job, and prepares names, files and certificates.
 func newPodCluster(t *testing.T, job string) *podCluster {
 	t.Helper()
-	c := &podCluster{t: t, dir: t.TempDir(), addresses: map[string]string{}, templates: map[string]corev1.PodTemplateSpec{}, pods: map[string]*fathomRun{}}
+	dir, err := os.MkdirTemp("", "fathom-pods-") // one whose parents another user may pass
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c := &podCluster{t: t, dir: dir, addresses: map[string]string{}, templates: map[string]corev1.PodTemplateSpec{}, pods: map[string]*fathomRun{}}
 	if err := os.Chmod(c.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -292,13 +297,13 @@ func (c *podCluster) at() []string {
 func TestRenderedPodsTrainTheSameModel(t *testing.T) {
 	job := writeFile(t, "small.yaml", smallJob)
 	// Long enough for a restart of every server.
-	longer := []string{"--set", "spec.train.epochs=12"}
+	longer := []string{"--set", "spec.train.epochs=24"}
 	want := start(t, nil, append([]string{"run", job}, longer...)...).result(limit)
 	text, err := os.ReadFile(job)
 	if err != nil {
 		t.Fatal(err)
 	}
-	job = writeFile(t, "small.yaml", strings.Replace(string(text), "epochs: 2", "epochs: 12", 1))
+	job = writeFile(t, "small.yaml", strings.Replace(string(text), "epochs: 2", "epochs: 24", 1))
 
 	c := newPodCluster(t, job)
 	for _, pod := range slices.Concat(c.names("-etcd-"), c.names("-coordinator-"), c.names("-ps-"), c.names("-worker-")) {
