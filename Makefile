@@ -5,14 +5,20 @@ help:
 build: ## build the static binary bin/fathom
 	CGO_ENABLED=0 go build -trimpath -o bin/fathom ./cmd/fathom
 
+TAG ?= registry.example/fathom:dev
+image: ## write container images for amd64 and arm64 to bin/image (TAG=name:tag), without a daemon
+	CGO_ENABLED=0 GOARCH=amd64 go build -trimpath -o bin/fathom-amd64 ./cmd/fathom
+	CGO_ENABLED=0 GOARCH=arm64 go build -trimpath -o bin/fathom-arm64 ./cmd/fathom
+	go run ./cmd/image -out bin/image -tag $(TAG) bin/fathom-amd64 bin/fathom-arm64
+
 test: ## run every test
 	go test ./...
 
 race: ## run the tests of the concurrent packages under the race detector
 	.ci/run race
 
-lint: ## check format, vet, staticcheck and the import layers
-	.ci/run format vet static layers
+lint: ## check format, vet and staticcheck
+	.ci/run format vet static
 
 quickstart: ## train the example on a local cluster
 	go run ./cmd/fathom run deploy/jobs/quickstart.yaml
@@ -24,4 +30,4 @@ proto: ## regenerate proto/*.pb.go (needs protoc, protoc-gen-go, protoc-gen-go-g
 	protoc --go_out=. --go_opt=module=github.com/fathom-train/fathom \
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/fathom-train/fathom proto/*.proto
 
-.PHONY: help build test race lint quickstart ci proto
+.PHONY: help build image test race lint quickstart ci proto

@@ -73,6 +73,8 @@ var layers = map[string][]string{
 
 	"deploy/plan":     {"coordinator/job"},
 	"deploy/certs":    {"proto/identity"},
+	"deploy/image":    {},
+	"cmd/image":       {"deploy/image"},
 	"deploy/manifest": {"proto/identity", "coordinator/job"},
 	"deploy/local":    {"proto/identity", "deploy/plan", "deploy/certs"},
 
@@ -89,22 +91,23 @@ var layers = map[string][]string{
 // owners lists the packages that may import a third-party module; a module
 // that is not listed belongs to nobody and must not be imported.
 var owners = map[string][]string{
-	"github.com/apache/arrow/go/v17":      {"worker/dataset"},
-	"github.com/hashicorp/raft":           {"ps/replica"},
-	"github.com/hashicorp/raft-wal":       {"ps/replica", "e2e/sim"}, // sim: a disk of its own under the log
-	"github.com/hashicorp/go-hclog":       {"ps/replica"},
-	"go.etcd.io/etcd":                     {"coordinator/store"},
-	"go.uber.org/zap":                     {"coordinator/store"},
-	"github.com/spf13/cobra":              {"cmd/fathom"},
-	"github.com/mattn/go-isatty":          {"cmd/fathom"},
-	"github.com/prometheus/client_golang": {"ps", "ps/replica", "worker", "worker/dataset", "worker/trainer", "coordinator", "cmd/fathom"},
-	"google.golang.org/grpc":              {"proto", "proto/identity", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/store", "coordinator/client", "cmd/fathom"},
-	"google.golang.org/protobuf":          {"proto", "ps", "ps/frame", "coordinator", "coordinator/client", "worker"},
-	"sigs.k8s.io/yaml":                    {"deploy/manifest"},
-	"github.com/zeebo/xxh3":               {"ps/table", "ps/fsm", "worker/dataset"},
-	"go.yaml.in/yaml/v3":                  {"coordinator/job"},
-	"golang.org/x/sync":                   {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "cmd/fathom"},
-	"golang.org/x/sys":                    {"compute/kernel", "compute/gemm", "ps", "ps/table", "ps/replica", "deploy/local", "cmd/fathom"},
+	"github.com/apache/arrow/go/v17":         {"worker/dataset"},
+	"github.com/hashicorp/raft":              {"ps/replica"},
+	"github.com/hashicorp/raft-wal":          {"ps/replica", "e2e/sim"}, // sim: a disk of its own under the log
+	"github.com/hashicorp/go-hclog":          {"ps/replica"},
+	"go.etcd.io/etcd":                        {"coordinator/store"},
+	"go.uber.org/zap":                        {"coordinator/store"},
+	"github.com/spf13/cobra":                 {"cmd/fathom"},
+	"github.com/mattn/go-isatty":             {"cmd/fathom"},
+	"github.com/prometheus/client_golang":    {"ps", "ps/replica", "worker", "worker/dataset", "worker/trainer", "coordinator", "cmd/fathom"},
+	"google.golang.org/grpc":                 {"proto", "proto/identity", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/store", "coordinator/client", "cmd/fathom"},
+	"google.golang.org/protobuf":             {"proto", "ps", "ps/frame", "coordinator", "coordinator/client", "worker"},
+	"github.com/google/go-containerregistry": {"deploy/image"},
+	"sigs.k8s.io/yaml":                       {"deploy/manifest"},
+	"github.com/zeebo/xxh3":                  {"ps/table", "ps/fsm", "worker/dataset"},
+	"go.yaml.in/yaml/v3":                     {"coordinator/job"},
+	"golang.org/x/sync":                      {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "cmd/fathom"},
+	"golang.org/x/sys":                       {"compute/kernel", "compute/gemm", "ps", "ps/table", "ps/replica", "deploy/local", "cmd/fathom"},
 }
 
 // testModules are for tests only, of every package.

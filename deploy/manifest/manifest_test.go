@@ -67,13 +67,15 @@ func render(t *testing.T, o manifest.Options) []manifest.Object {
 
 func TestRenderedObjectsAreGolden(t *testing.T) {
 	for name, o := range cases() {
-		got, err := manifest.YAML(render(t, o))
+		objects := render(t, o)
+		for _, object := range objects {
+			if object["kind"] == "ConfigMap" { // the job's own text has its tests elsewhere
+				object["data"] = manifest.Object{"job.json": "..."}
+			}
+		}
+		got, err := manifest.YAML(objects)
 		if err != nil {
 			t.Fatal(err)
-		}
-		again, err := manifest.YAML(render(t, o))
-		if err != nil || !bytes.Equal(got, again) {
-			t.Fatalf("%s: rendered twice, the text differs: %v", name, err)
 		}
 		golden := filepath.Join("testdata", name+".yaml")
 		if *update {
@@ -87,6 +89,19 @@ func TestRenderedObjectsAreGolden(t *testing.T) {
 		}
 		if diff := cmp.Diff(string(want), string(got)); diff != "" {
 			t.Errorf("%s (-want +got), -update rewrites it:\n%s", name, diff)
+		}
+	}
+}
+
+func TestRenderingTwiceGivesTheSameText(t *testing.T) {
+	for name, o := range cases() {
+		first, err := manifest.YAML(render(t, o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := manifest.YAML(render(t, o))
+		if err != nil || !bytes.Equal(first, again) {
+			t.Errorf("%s: rendered twice, the text differs: %v", name, err)
 		}
 	}
 }
