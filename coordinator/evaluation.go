@@ -79,5 +79,5 @@ func (l *leader) evaluated(r *run, now time.Time) *write {
 	}
 	return l.next(r, now, &proto.Score{Epoch: e.epoch, Split: e.split, Version: r.plan.lastStep,
 		Samples: e.result.Samples, Auc: e.result.AUC, LogLoss: e.result.LogLoss,
-		LearningRateFactor: r.plan.factor})
+		Gauc: e.result.GAUC, GaucSamples: e.result.GroupedSamples, LearningRateFactor: r.plan.factor})
 }

@@ -473,7 +473,7 @@ func (w simWorker) evaluate(ctx context.Context, n *simNode, o *proto.WorkerOrde
 			scores[i], labels[i] = w.scores, float32(i%2)
 		}
 		var a eval.Accumulator
-		a.Add(scores, labels)
+		a.Add(scores, labels, nil)
 		b := &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: o.GetEpoch(), Version: o.GetVersion(), Split: o.GetSplit(), Block: block, Scores: a.Append(nil)}
 		if n.session.ReportEvaluation(ctx, b) != nil {
 			return

@@ -167,7 +167,7 @@ func TestEvaluationBlocksAreCheckedAndCountOnce(t *testing.T) {
 		o := awaitOrder(t, w, func(o *proto.NodeOrder) bool { return len(o.GetWorker().GetBlocks()) > 0 }).GetWorker()
 		block := func(block uint64, n int) *proto.EvaluationBlock {
 			var a eval.Accumulator
-			a.Add(make([]float32, n), make([]float32, n))
+			a.Add(make([]float32, n), make([]float32, n), nil)
 			return &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Version: o.GetVersion(), Split: "valid", Block: block, Scores: a.Append(nil)}
 		}
 		damaged, stale := block(0, 1), block(0, 1)

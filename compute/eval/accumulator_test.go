@@ -21,7 +21,7 @@ func sample(t *rapid.T) (scores, labels []float32) {
 
 func accumulate(scores, labels []float32) *Accumulator {
 	a := &Accumulator{}
-	a.Add(scores, labels)
+	a.Add(scores, labels, nil)
 	return a
 }
 
@@ -157,7 +157,7 @@ func TestAddPanicsOnUnequalLengths(t *testing.T) {
 			t.Fatal("no panic")
 		}
 	}()
-	(&Accumulator{}).Add([]float32{1}, nil)
+	(&Accumulator{}).Add([]float32{1}, nil, nil)
 }
 
 func TestAreaOfCountsBeyond64Bits(t *testing.T) {
@@ -192,4 +192,55 @@ func BenchmarkMerge(b *testing.B) {
 		Merge(blocks)
 	}
 	b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+}
+
+// naiveGAUC averages the AUCs of the groups, weighted by their samples.
+func naiveGAUC(scores, labels []float32, groups []uint64) (mean float64, samples uint64) {
+	var sum float64
+	for g := range uint64(10) {
+		var s, l []float32
+		var positives int
+		for i := range scores {
+			if groups[i] == g {
+				s, l, positives = append(s, scores[i]), append(l, labels[i]), positives+int(labels[i])
+			}
+		}
+		if positives > 0 && positives < len(l) {
+			sum += float64(len(l)) * naiveAUC(s, l)
+			samples += uint64(len(l))
+		}
+	}
+	return sum / float64(max(samples, 1)), samples
+}
+
+func TestGroupsAreComparedWithinThemselves(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		scores, labels := sample(t)
+		groups := rapid.SliceOfN(rapid.Uint64Range(0, 9), len(scores), len(scores)).Draw(t, "groups")
+		whole := &Accumulator{}
+		whole.Add(scores, labels, groups)
+		got := Merge([]*Accumulator{whole})
+		mean, samples := naiveGAUC(scores, labels, groups)
+		if math.Abs(got.GAUC-mean) > 1e-12 || got.GroupedSamples != samples {
+			t.Fatalf("GAUC %v of %d samples, want %v of %d", got.GAUC, got.GroupedSamples, mean, samples)
+		}
+		if plain := Merge([]*Accumulator{accumulate(scores, labels)}); got.AUC != plain.AUC || got.LogLoss != plain.LogLoss || got.Samples != plain.Samples {
+			t.Fatalf("with groups %+v, without %+v", got, plain)
+		}
+		// The same in two blocks that travelled.
+		cut := rapid.IntRange(0, len(scores)).Draw(t, "cut")
+		var blocks []*Accumulator
+		for _, r := range [][2]int{{0, cut}, {cut, len(scores)}} {
+			a := &Accumulator{}
+			a.Add(scores[r[0]:r[1]], labels[r[0]:r[1]], groups[r[0]:r[1]])
+			parsed, err := Parse(a.Append(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			blocks = append(blocks, parsed)
+		}
+		if parts := Merge(blocks); parts.GAUC != got.GAUC || parts.GroupedSamples != got.GroupedSamples || parts.AUC != got.AUC {
+			t.Fatalf("in parts %+v, whole %+v", parts, got)
+		}
+	})
 }

@@ -19,10 +19,17 @@ var ErrCorrupt = errors.New("corrupt evaluation block")
 //	| 4     | 8       | 8       | 8       | pair - previous pair  | 4       |
 //	+-------+---------+---------+---------+-----------------------+---------+
 //
-// little-endian, pairs ascending, the first one's predecessor being zero. Every
-// accumulator has one encoding, and every accepted encoding is that one.
+// little-endian, pairs ascending, the first one's predecessor being zero. With
+// groups the magic is another one, and instead of the pairs there is for every
+// group, ascending,
+//
+//	uvarint: group - previous group, uvarint: samples, samples x uvarint: pair - previous pair
+//
+// Every accumulator has one encoding, and every accepted encoding is that one.
+// A block is either with or without groups.
 const (
 	magic      = "fev1"
+	magicGroup = "fevg"
 	headerSize = 4 + 8 + 8 + 8
 	sumSize    = 4
 	pairMax    = one<<1 | 1
@@ -35,9 +42,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (a *Accumulator) Append(dst []byte) []byte {
 	a.sort()
 	start := len(dst)
-	dst = slices.Grow(dst, headerSize+2*len(a.pairs)+sumSize)
-	dst = append(dst, magic...)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(len(a.pairs)))
+	dst = slices.Grow(dst, headerSize+2*a.Samples()+sumSize)
+	if len(a.grouped) == 0 {
+		dst = append(dst, magic...)
+	} else {
+		dst = append(dst, magicGroup...)
+	}
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(a.Samples()))
 	dst = binary.LittleEndian.AppendUint64(dst, a.invalid)
 	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(a.lossSum))
 	var previous uint32
@@ -45,15 +56,38 @@ func (a *Accumulator) Append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(pair-previous))
 		previous = pair
 	}
+	dst = appendGroups(dst, a.grouped)
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
 
+// appendGroups appends sorted members.
+func appendGroups(dst []byte, all []member) []byte {
+	var previous uint64
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].group == all[0].group {
+			n++
+		}
+		dst = binary.AppendUvarint(dst, all[0].group-previous)
+		dst = binary.AppendUvarint(dst, uint64(n))
+		previous = all[0].group
+		var pair uint32
+		for _, m := range all[:n] {
+			dst = binary.AppendUvarint(dst, uint64(m.pair-pair))
+			pair = m.pair
+		}
+		all = all[n:]
+	}
+	return dst
+}
+
 // Parse decodes what Append wrote. It refuses anything else with an error that
-// wraps ErrCorrupt, and allocates at most four bytes per byte of input.
+// wraps ErrCorrupt, and allocates at most 16 bytes per byte of input.
 func Parse(b []byte) (*Accumulator, error) {
-	if len(b) < headerSize+sumSize || string(b[:4]) != magic {
+	if len(b) < headerSize+sumSize || string(b[:4]) != magic && string(b[:4]) != magicGroup {
 		return nil, fmt.Errorf("%w: no header in %d bytes", ErrCorrupt, len(b))
 	}
+	groups := string(b[:4]) == magicGroup
 	body, sum := b[:len(b)-sumSize], binary.LittleEndian.Uint32(b[len(b)-sumSize:])
 	if crc32.Checksum(body, castagnoli) != sum {
 		return nil, fmt.Errorf("%w: checksum differs", ErrCorrupt)
@@ -72,7 +106,12 @@ func Parse(b []byte) (*Accumulator, error) {
 		return nil, fmt.Errorf("%w: loss sum %v of %d samples", ErrCorrupt, a.lossSum, samples)
 	}
 	var err error
-	if a.pairs, err = parsePairs(body, int(samples)); err != nil {
+	if groups {
+		a.grouped, err = parseGroups(body, int(samples))
+	} else {
+		a.pairs, err = parsePairs(body, int(samples))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -85,22 +124,60 @@ const lossMax = 17
 func parsePairs(b []byte, n int) ([]uint32, error) {
 	pairs := make([]uint32, n)
 	var previous uint64
+	var err error
 	for i := range pairs {
-		delta, size := binary.Uvarint(b)
-		switch {
-		case size <= 0:
-			return nil, fmt.Errorf("%w: pair %d of %d is cut off", ErrCorrupt, i, n)
-		case size > 1 && b[size-1] == 0:
-			return nil, fmt.Errorf("%w: pair %d is padded", ErrCorrupt, i)
-		case delta > pairMax-previous:
-			return nil, fmt.Errorf("%w: pair %d is out of range", ErrCorrupt, i)
+		if previous, b, err = next(b, previous, pairMax); err != nil {
+			return nil, fmt.Errorf("pair %d of %d: %w", i, n, err)
 		}
-		previous += delta
 		pairs[i] = uint32(previous)
-		b = b[size:]
 	}
 	if len(b) != 0 {
 		return nil, fmt.Errorf("%w: %d bytes after the last pair", ErrCorrupt, len(b))
 	}
 	return pairs, nil
+}
+
+// parseGroups decodes the n members of groups, at least one, which must use up b.
+func parseGroups(b []byte, n int) ([]member, error) {
+	all := make([]member, 0, n)
+	var group, size uint64
+	var err error
+	for first := true; len(all) < n || first; first = false {
+		before := group
+		if group, b, err = next(b, group, math.MaxUint64); err != nil {
+			return nil, fmt.Errorf("group: %w", err)
+		}
+		if size, b, err = next(b, 0, uint64(n-len(all))); err != nil {
+			return nil, fmt.Errorf("size of a group: %w", err)
+		}
+		if size == 0 || !first && group == before {
+			return nil, fmt.Errorf("%w: group %#x is empty or comes twice", ErrCorrupt, group)
+		}
+		var pair uint64
+		for range size {
+			if pair, b, err = next(b, pair, pairMax); err != nil {
+				return nil, fmt.Errorf("pair of group %#x: %w", group, err)
+			}
+			all = append(all, member{group, uint32(pair)})
+		}
+	}
+	if len(b) != 0 {
+		return nil, fmt.Errorf("%w: %d bytes after the last group", ErrCorrupt, len(b))
+	}
+	return all, nil
+}
+
+// next decodes a number that is told as the difference to the one before, and
+// is at most most.
+func next(b []byte, before, most uint64) (uint64, []byte, error) {
+	delta, size := binary.Uvarint(b)
+	switch {
+	case size <= 0:
+		return 0, nil, fmt.Errorf("%w: a number is cut off", ErrCorrupt)
+	case size > 1 && b[size-1] == 0:
+		return 0, nil, fmt.Errorf("%w: a number is padded", ErrCorrupt)
+	case delta > most-before:
+		return 0, nil, fmt.Errorf("%w: a number is out of range", ErrCorrupt)
+	}
+	return before + delta, b[size:], nil
 }

@@ -75,6 +75,9 @@ func TestParseRefusesDamage(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add((&Accumulator{}).Append(nil), false)
 	f.Add(accumulate([]float32{0, 1, 0.5, 0.5, 0.125}, []float32{0, 1, 1, 0, 1}).Append(nil), true)
+	grouped := &Accumulator{}
+	grouped.Add([]float32{0, 1, 0.5, 0.5}, []float32{0, 1, 1, 0}, []uint64{7, 7, 1 << 63, 0})
+	f.Add(grouped.Append(nil), true)
 	f.Fuzz(func(t *testing.T, b []byte, seal bool) {
 		if seal && len(b) >= sumSize { // otherwise the checksum hides the rest
 			b = sealed(b)

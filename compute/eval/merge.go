@@ -18,6 +18,11 @@ type Result struct {
 	// LogLoss is the mean binary cross entropy, probabilities being clamped to
 	// [1e-7, 1-1e-7]. It is 0 without samples.
 	LogLoss float64
+	// GAUC is the mean of the AUCs within the groups that have both classes,
+	// weighted by their samples, of which there are GroupedSamples. It is 0 when
+	// there is no such group.
+	GAUC           float64
+	GroupedSamples uint64
 }
 
 // Merge combines blocks, given in block order. Sums are made in that order:
@@ -27,15 +32,22 @@ func Merge(blocks []*Accumulator) Result {
 		r       Result
 		lossSum float64
 		size    int
+		grouped []member
 	)
 	for _, a := range blocks {
-		size += len(a.pairs)
+		size += a.Samples()
 		r.Invalid += a.invalid
 		lossSum += a.lossSum
 	}
 	pairs := make([]uint32, 0, size)
 	for _, a := range blocks {
 		pairs = append(pairs, a.pairs...)
+		grouped = append(grouped, a.grouped...)
+	}
+	slices.SortFunc(grouped, member.before)
+	r.GAUC, r.GroupedSamples = areaOfGroups(grouped)
+	for _, m := range grouped {
+		pairs = append(pairs, m.pair)
 	}
 	slices.Sort(pairs)
 	r.Samples = uint64(size)
@@ -44,6 +56,30 @@ func Merge(blocks []*Accumulator) Result {
 		r.LogLoss = lossSum / float64(size)
 	}
 	return r
+}
+
+// areaOfGroups returns the mean AUC of the groups of sorted members that have
+// both classes, weighted by their samples, and the number of these. The sum is
+// made in the order of the groups.
+func areaOfGroups(all []member) (mean float64, samples uint64) {
+	var sum float64
+	var pairs []uint32
+	for len(all) > 0 {
+		pairs = pairs[:0]
+		group := all[0].group
+		for len(all) > 0 && all[0].group == group {
+			pairs, all = append(pairs, all[0].pair), all[1:]
+		}
+		auc, positives := area(pairs)
+		if n := uint64(len(pairs)); positives > 0 && positives < n {
+			sum += float64(float64(n) * auc)
+			samples += n
+		}
+	}
+	if samples == 0 {
+		return 0, 0
+	}
+	return sum / float64(samples), samples
 }
 
 // area returns the AUC of sorted pairs and the number of positives. It counts

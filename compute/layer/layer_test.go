@@ -284,3 +284,21 @@ func TestLayersGiveTheSameBitsOnEveryPath(t *testing.T) {
 		return [][]float32{y, z, dz, {float32(loss)}, g, dgamma, dbeta, mean, variance, dx, dw, db}
 	})
 }
+
+func TestWeightsMultiplyLossesAndGradients(t *testing.T) {
+	logits, labels, weights := []float32{-1, 0.5, 3}, []float32{0, 1, 0}, []float32{2, 0, 0.5}
+	d := make([]float32, 3)
+	got := WeightedBCE(logits, labels, weights, d, 0.25)
+	var want float64
+	for i := range logits {
+		one := make([]float32, 1)
+		want += float64(weights[i]) * BCEWithLogits(logits[i:i+1], labels[i:i+1], one, 0.25)
+		if d[i] != weights[i]*one[0] {
+			t.Errorf("gradient of sample %d is %v, want %v", i, d[i], weights[i]*one[0])
+		}
+	}
+	if math.Abs(got-want) > 1e-6 {
+		t.Errorf("loss %v, want %v", got, want)
+	}
+	panics(t, "weights", func() { WeightedBCE(logits, labels, weights[:2], d, 1) })
+}

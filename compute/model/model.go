@@ -102,6 +102,19 @@ func Probabilities(dst, logits []float32) {
 	kernel.SigmoidSlice(dst, logits)
 }
 
+// Calibrate turns the probabilities of a model that was trained on all positives
+// and a share of the negatives into those of the data as they were: the odds
+// are multiplied with the share.
+func Calibrate(probabilities []float32, negativeRate float32) {
+	if negativeRate == 1 {
+		return
+	}
+	for i, p := range probabilities {
+		kept := float32(negativeRate * p)
+		probabilities[i] = kept / (kept + (1 - p))
+	}
+}
+
 // resize returns a slice of length n that reuses buf's memory where it can.
 func resize(buf []float32, n int) []float32 {
 	if cap(buf) < n {

@@ -391,3 +391,13 @@ func BenchmarkStep(b *testing.B) {
 		})
 	}
 }
+
+func TestCalibrateUndoesTheThinningOfNegatives(t *testing.T) {
+	// Of 100 positives and 900 negatives a tenth of the latter is left: the
+	// model says 100 of 190, the truth is 100 of 1000.
+	p := []float32{100.0 / 190, 0, 1}
+	Calibrate(p, 0.1)
+	if math.Abs(float64(p[0])-0.1) > 1e-6 || p[1] != 0 || p[2] != 1 {
+		t.Errorf("got %v, want 0.1, 0 and 1", p)
+	}
+}

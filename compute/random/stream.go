@@ -19,6 +19,7 @@ const (
 	Synth         Purpose = 6  // generated samples
 	Teacher       Purpose = 7  // hidden model behind generated labels
 	Jitter        Purpose = 8  // back-off of retries; never reaches a model
+	Negatives     Purpose = 9  // which negative samples are kept
 	Supernet      Purpose = 20 // sampled prefixes
 	Search        Purpose = 21 // candidates of a dimension search
 )

@@ -48,6 +48,7 @@ func (d Data) withDefaults() Data {
 	if d.hasColumns() {
 		setDefault(&d.Label, "label")
 	}
+	setDefault(&d.NegativeRate, 1)
 	setDefault(&d.ShuffleWindowRows, 1<<20)
 	setDefault(&d.CacheBytes, 1<<30)
 	d.Fields = d.ResolvedFields()
@@ -141,6 +142,7 @@ func (t Train) withDefaults() Train {
 		t.PipelineDepth = &depth
 	}
 	setDefault(&t.Compute, model.F32)
+	setDefault(&t.PositiveWeight, 1)
 	setDefault(&t.Optimizer.Name, "lamb")
 	t.Optimizer = t.Optimizer.WithDefaults()
 	dense := t.Optimizer.Dense()

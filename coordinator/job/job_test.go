@@ -65,7 +65,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 	j := mustParse(t, "dir/job.yaml", small)
 	yes := true
 	data := Data{
-		Root: "dir", Format: "csv", Train: []string{"a.csv"}, Header: &yes, Delimiter: ",", Label: "label",
+		Root: "dir", Format: "csv", Train: []string{"a.csv"}, Header: &yes, Delimiter: ",", Label: "label", NegativeRate: 1,
 		Fields: []Field{
 			{Name: "user", Column: "user", Type: "categorical", Pooling: "mean", MaxValues: 64},
 			{Name: "price", Column: "price", Type: "numeric", Transform: "none"},

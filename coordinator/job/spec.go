@@ -61,6 +61,14 @@ type Data struct {
 	// Label names the column of the 0/1 label (default "label"). libsvm and
 	// libffm have it in front of the line.
 	Label string `json:"label,omitempty"`
+	// Weight names the column of the samples' weights: what their losses are
+	// multiplied with in training.
+	Weight string `json:"weight,omitempty"`
+	// Group names the column of the groups of the metric gauc, such as the user.
+	Group string `json:"group,omitempty"`
+	// NegativeRate is the share of the negatives of the training split that is
+	// used (default 1); scores are corrected for it.
+	NegativeRate float64 `json:"negative_rate"`
 	// Fields lists the fields of the model in order. For libffm and libsvm a
 	// field's column is the number of the libffm field (libsvm: see docs).
 	Fields []Field `json:"fields,omitempty"`
@@ -132,6 +140,8 @@ type Train struct {
 	// Compute is f32 (default) or bf16: the format of the operands of the
 	// networks' matrix products.
 	Compute string `json:"compute"`
+	// PositiveWeight is the weight of the samples of label 1 (default 1).
+	PositiveWeight float32 `json:"positive_weight"`
 	// Optimizer updates the embedding rows, DenseOptimizer (default: the same)
 	// the tensors of the network.
 	Optimizer      optim.Config  `json:"optimizer"`
@@ -169,11 +179,12 @@ const (
 	MetricAUC        = "auc"
 	MetricLogLoss    = "log_loss"
 	MetricAUCLogLoss = "auc-log_loss"
+	MetricGAUC       = "gauc"
 )
 
 // Metrics lists the values of Monitor.Metric.
 func Metrics() []string {
-	return []string{MetricAUC, MetricLogLoss, MetricAUCLogLoss}
+	return []string{MetricAUC, MetricLogLoss, MetricAUCLogLoss, MetricGAUC}
 }
 
 // Plateau multiplies all learning rates with a factor when Patience validations

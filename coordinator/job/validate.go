@@ -26,7 +26,7 @@ func (j *Job) Validate() error {
 	c.fields(&j.Spec.Data)
 	c.train(&j.Spec.Train)
 	c.scale(&j.Spec.Train)
-	c.recipe(&j.Spec.Train, j.Spec.Data.validates())
+	c.recipe(&j.Spec.Train, &j.Spec.Data)
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
 	c.embedding(j)
@@ -143,6 +143,18 @@ func (c *checker) data(d *Data) {
 	} else if len(d.Delimiter) != 1 || strings.ContainsAny(d.Delimiter, "\"\r\n") {
 		c.fault("spec.data.delimiter", "%q is not one byte other than a quote or a line end", clip(d.Delimiter))
 	}
+	for _, extra := range []struct{ path, column string }{{"spec.data.weight", d.Weight}, {"spec.data.group", d.Group}} {
+		switch {
+		case extra.column == "":
+		case d.Format == FormatLibSVM || d.Format == FormatLibFFM:
+			c.fault(extra.path, "format %s has no named columns: remove it, or convert the files", d.Format)
+		case d.hasColumns() && extra.column == d.Label:
+			c.fault(extra.path, "%q is the label", clip(extra.column))
+		case d.Format == FormatSynthetic && d.Synthetic != nil && !d.Synthetic.generates(extra.column):
+			c.fault(extra.path, "%q is not generated: the columns are i1 to i%d and c1 to c%d",
+				clip(extra.column), d.Synthetic.Numeric, d.Synthetic.Categorical)
+		}
+	}
 	switch {
 	case d.hasColumns() && d.Label == "":
 		c.fault("spec.data.label", "is required: the column of the label")
@@ -177,17 +189,20 @@ func (d *Data) validates() bool {
 }
 
 // recipe checks what validations decide about.
-func (c *checker) recipe(t *Train, validates bool) {
+func (c *checker) recipe(t *Train, d *Data) {
 	for _, part := range []struct {
 		path  string
 		given bool
 	}{{"spec.train.plateau", t.Plateau != nil}, {"spec.train.early_stopping", t.EarlyStopping != nil}} {
-		if part.given && !validates {
+		if part.given && !d.validates() {
 			c.fault(part.path, "needs validation data to decide by: add spec.data.valid")
 		}
 	}
 	if p := t.Plateau; p != nil && !(p.Factor > 0 && p.Factor < 1) {
 		c.fault("spec.train.plateau.factor", "%v does not lower the learning rates: choose one between 0 and 1", p.Factor)
+	}
+	if t.Monitor.Metric == MetricGAUC && d.Group == "" {
+		c.fault("spec.train.monitor.metric", "gauc needs groups: name their column in spec.data.group")
 	}
 	if m := t.Monitor; m.MinEpochs > max(0, t.Epochs) {
 		c.fault("spec.train.monitor.min_epochs", "%d is more than the %d epochs there are", m.MinEpochs, t.Epochs)

@@ -63,6 +63,8 @@ func Value(metric string, s *proto.Score) float64 {
 		return -s.GetLogLoss()
 	case job.MetricAUCLogLoss:
 		return s.GetAuc() - s.GetLogLoss()
+	case job.MetricGAUC:
+		return s.GetGauc()
 	}
 	return s.GetAuc()
 }

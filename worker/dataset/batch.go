@@ -16,6 +16,10 @@ type Batch struct {
 	N, Fields int
 	// Labels are 0 or 1, len N.
 	Labels []float32
+	// Samples are the weights of the samples, and Groups their groups; empty
+	// when the job names no column of theirs.
+	Samples []float32
+	Groups  []uint64
 	// Keys and Weights have one element per occurrence. The occurrences of
 	// field f of sample i are Offsets[i*Fields+f] to Offsets[i*Fields+f+1];
 	// every field has at least one. len(Offsets) is N*Fields+1.
@@ -28,6 +32,7 @@ type Batch struct {
 func (b *Batch) reset(n, fields int) {
 	b.N, b.Fields = n, fields
 	b.Labels = slices.Grow(b.Labels[:0], n)
+	b.Samples, b.Groups = b.Samples[:0], b.Groups[:0]
 	b.Keys = slices.Grow(b.Keys[:0], n*fields)
 	b.Weights = slices.Grow(b.Weights[:0], n*fields)
 	b.Offsets = append(slices.Grow(b.Offsets[:0], n*fields+1), 0)
@@ -38,6 +43,8 @@ func (b *Batch) reset(n, fields int) {
 type block struct {
 	rows, fields int
 	labels       []uint8
+	samples      []float32 // weights of the rows; nil without such a column
+	groups       []uint64  // likewise
 	keys         []shard.Key
 	// weights is nil when every weight is 1.
 	weights []float32
@@ -47,7 +54,7 @@ type block struct {
 
 // bytes returns the memory the block takes.
 func (b *block) bytes() int64 {
-	return int64(unsafe.Sizeof(*b)) + int64(cap(b.labels)) + 8*int64(cap(b.keys)) + 4*int64(cap(b.weights)) + 4*int64(cap(b.offsets))
+	return int64(unsafe.Sizeof(*b)) + int64(cap(b.labels)) + 4*int64(cap(b.samples)) + 8*int64(cap(b.groups)) + 8*int64(cap(b.keys)) + 4*int64(cap(b.weights)) + 4*int64(cap(b.offsets))
 }
 
 // positives counts the rows whose label is 1.
@@ -81,6 +88,12 @@ func (b *block) sum() xxh3.Uint128 {
 	put(len(b.keys), 8, func(dst []byte, i int) { binary.LittleEndian.PutUint64(dst, uint64(b.keys[i])) })
 	put(len(b.weights), 4, func(dst []byte, i int) { binary.LittleEndian.PutUint32(dst, math.Float32bits(b.weights[i])) })
 	put(len(b.offsets), 4, func(dst []byte, i int) { binary.LittleEndian.PutUint32(dst, uint32(b.offsets[i])) })
+	if b.samples != nil {
+		put(len(b.samples), 4, func(dst []byte, i int) { binary.LittleEndian.PutUint32(dst, math.Float32bits(b.samples[i])) })
+	}
+	if b.groups != nil {
+		put(len(b.groups), 8, func(dst []byte, i int) { binary.LittleEndian.PutUint64(dst, b.groups[i]) })
+	}
 	return h.Sum128()
 }
 
@@ -95,6 +108,12 @@ var ones = func() (w [256]float32) {
 // appendRow appends row r to the batch.
 func (b *block) appendRow(dst *Batch, r int) {
 	dst.Labels = append(dst.Labels, float32(b.labels[r]))
+	if b.samples != nil {
+		dst.Samples = append(dst.Samples, b.samples[r])
+	}
+	if b.groups != nil {
+		dst.Groups = append(dst.Groups, b.groups[r])
+	}
 	lo, hi := r*b.fields, (r+1)*b.fields
 	base := int32(len(dst.Keys))
 	if b.offsets == nil {
@@ -123,6 +142,8 @@ func (b *block) appendRow(dst *Batch, r int) {
 type builder struct {
 	fields  int
 	labels  []uint8
+	samples []float32
+	groups  []uint64
 	keys    []shard.Key
 	weights []float32 // empty while every weight is 1
 	offsets []int32   // empty while every field has one value
@@ -131,6 +152,7 @@ type builder struct {
 // reset empties the builder.
 func (b *builder) reset(fields int) {
 	b.fields = fields
+	b.samples, b.groups = b.samples[:0], b.groups[:0]
 	b.labels, b.keys, b.weights, b.offsets = b.labels[:0], b.keys[:0], b.weights[:0], b.offsets[:0]
 }
 
@@ -169,6 +191,21 @@ func (b *builder) add(labels []uint8, bad []bool, cols []column) {
 					b.weights = append(b.weights, 1)
 				}
 			}
+		}
+	}
+}
+
+// addExtras appends the weights and groups of the rows that are not bad; either
+// is empty when there is no such column.
+func (b *builder) addExtras(bad []bool, samples []float32, groups []shard.Key) {
+	for r := range samples {
+		if !bad[r] {
+			b.samples = append(b.samples, samples[r])
+		}
+	}
+	for r := range groups {
+		if !bad[r] {
+			b.groups = append(b.groups, uint64(groups[r]))
 		}
 	}
 }
@@ -225,6 +262,12 @@ func (b *builder) addSingle(labels []uint8, bad []bool, cols []column, unit bool
 // the one form that these rows have.
 func (b *builder) block() *block {
 	out := &block{rows: len(b.labels), fields: b.fields, labels: slices.Clone(b.labels), keys: slices.Clone(b.keys)}
+	if len(b.samples) > 0 {
+		out.samples = slices.Clone(b.samples)
+	}
+	if len(b.groups) > 0 {
+		out.groups = slices.Clone(b.groups)
+	}
 	if slices.ContainsFunc(b.weights, func(w float32) bool { return w != 1 }) {
 		out.weights = slices.Clone(b.weights)
 	}

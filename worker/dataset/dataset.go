@@ -189,6 +189,9 @@ func (s *Set) index(ctx context.Context, name string, sources []source, badMax i
 		}
 		units = append(units, u...)
 	}
+	for i, u := range units {
+		u.split, u.number = name, i
+	}
 	faults := &faultLog{set: s, max: badMax}
 	for wave := 2 * runtime.GOMAXPROCS(0); len(units) > 0; {
 		n := min(wave, len(units))
@@ -285,6 +288,7 @@ func (s *Set) load(ctx context.Context, u *unit, bad func([]fault, *records)) (*
 	e := s.encoders.Get().(*encoder)
 	defer s.encoders.Put(e)
 	e.out.reset(len(s.schema.fields))
+	e.thin = s.schema.newThin(u.split, u.number)
 	err := u.src.load(ctx, u, func(r *records) error {
 		faults, err := e.encode(r)
 		if err != nil {

@@ -46,18 +46,20 @@ func (c *column) span(r int) (lo, hi int) {
 // encoder turns record batches into keys. It is for one goroutine.
 type encoder struct {
 	schema  *schema
-	cols    []column
+	cols    []column // of the fields; the last one is of the group
 	labels  []uint8
+	samples []float32 // the weights of the samples, empty when all are 1
 	bad     []bool
 	faults  []fault
 	numbers []float64
 	memo    []intMemo   // per field, made when first needed
 	dicts   []dictCache // per field
+	thin    thin
 	out     builder
 }
 
 func newEncoder(s *schema) *encoder {
-	return &encoder{schema: s, cols: make([]column, len(s.fields)), dicts: make([]dictCache, len(s.fields))}
+	return &encoder{schema: s, cols: make([]column, len(s.fields)+1), dicts: make([]dictCache, len(s.fields)+1)}
 }
 
 // encode appends the good rows of r to e.out and returns one fault per bad
@@ -75,6 +77,9 @@ func (e *encoder) encode(r *records) ([]fault, error) {
 			return nil, fmt.Errorf("column %q: %w", f.column, err)
 		}
 	}
+	if err := e.encodeExtras(r.rec); err != nil {
+		return nil, err
+	}
 	// The first fault of a row is kept: a broken row before its label, the
 	// label before the fields, these in the order of the schema.
 	slices.SortStableFunc(e.faults, func(a, b fault) int { return a.row - b.row })
@@ -84,7 +89,9 @@ func (e *encoder) encode(r *records) ([]fault, error) {
 	for _, f := range e.faults {
 		e.bad[f.row] = true
 	}
-	e.out.add(e.labels, e.bad, e.cols)
+	e.drop()
+	e.out.add(e.labels, e.bad, e.cols[:len(e.schema.fields)])
+	e.out.addExtras(e.bad, e.samples, e.cols[len(e.schema.fields)].keys)
 	if len(e.out.keys) > math.MaxInt32 {
 		return nil, fmt.Errorf("a row group or record batch has more than %d values; write smaller ones", math.MaxInt32)
 	}

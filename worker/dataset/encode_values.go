@@ -215,7 +215,7 @@ func (e *encoder) encodeCategories(i int, f *field, c *column, a arrow.Array) er
 // encodeInts encodes an integer column, or reports that it is none.
 func (e *encoder) encodeInts(i int, f *field, c *column, a arrow.Array) bool {
 	if e.memo == nil {
-		e.memo = make([]intMemo, len(e.schema.fields))
+		e.memo = make([]intMemo, len(e.schema.fields)+1)
 	}
 	m := &e.memo[i]
 	switch a := a.(type) {

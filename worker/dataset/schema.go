@@ -42,6 +42,10 @@ type schema struct {
 	label   string
 	fields  []field
 	columns []string
+	// weight and group read the weight and the group of a sample, or are nil.
+	weight, group *field
+	// negatives is the share of the training split's negatives that is kept, not 0.
+	negatives float64
 }
 
 // newSchema checks the fields and reports all faults in them at once.
@@ -54,6 +58,15 @@ func newSchema(d job.Data, fields []job.Field) (*schema, error) {
 		return nil, &InputError{Msg: "data.fields is empty: list the fields of the model"}
 	}
 	seen := make(map[string]int, len(fields))
+	read := func(column string) int {
+		col, ok := seen[column]
+		if !ok {
+			col = len(s.columns)
+			seen[column] = col
+			s.columns = append(s.columns, column)
+		}
+		return col
+	}
 	named := d.Format != "libsvm" && d.Format != "libffm"
 	for i, jf := range fields {
 		f, err := newField(jf)
@@ -64,14 +77,17 @@ func newSchema(d job.Data, fields []job.Field) (*schema, error) {
 			return nil, fmt.Errorf("data.fields[%d]: %w", i, &InputError{
 				Msg: fmt.Sprintf("field %q reads the label column %q: the model would see the answer", f.name, s.label)})
 		}
-		col, ok := seen[f.column]
-		if !ok {
-			col = len(s.columns)
-			seen[f.column] = col
-			s.columns = append(s.columns, f.column)
-		}
-		f.col = col
+		f.col = read(f.column)
 		s.fields = append(s.fields, f)
+	}
+	if d.Weight != "" {
+		s.weight = &field{name: d.Weight, column: d.Weight, numeric: true, valuesMax: 1, col: read(d.Weight)}
+	}
+	if d.Group != "" {
+		s.group = &field{name: d.Group, column: d.Group, hash: shard.NewHasher(d.Group), valuesMax: 1, col: read(d.Group)}
+	}
+	if s.negatives = d.NegativeRate; s.negatives == 0 {
+		s.negatives = 1
 	}
 	return s, nil
 }

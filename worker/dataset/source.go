@@ -28,6 +28,9 @@ type source interface {
 // unit is a range of rows that is read as a whole.
 type unit struct {
 	src source
+	// split and number name the unit: the number-th of its split.
+	split  string
+	number int
 	// lo and hi bound the unit: bytes of a text file, row groups of a Parquet
 	// file, entries of arrowFile.batches, or generated rows.
 	lo, hi int64

@@ -249,7 +249,7 @@ func (s *Set) TeacherAUC() (float64, bool) {
 		for r, l := range g.labels[:n] {
 			labels[r] = float32(l)
 		}
-		acc.Add(g.probs[:n], labels[:n])
+		acc.Add(g.probs[:n], labels[:n], nil)
 	}
 	return eval.Merge([]*eval.Accumulator{acc}).AUC, true
 }

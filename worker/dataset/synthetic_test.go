@@ -102,7 +102,7 @@ func TestTeacherCanBeLearned(t *testing.T) {
 		scores[i] = float32(p)
 	}
 	acc := new(eval.Accumulator)
-	acc.Add(scores, b.Labels)
+	acc.Add(scores, b.Labels, nil)
 	got := eval.Merge([]*eval.Accumulator{acc}).AUC
 	if share := (got - 0.5) / (best - 0.5); share < 0.66 || share > 1 {
 		t.Errorf("AUC %.4f of %.4f: %.2f of the way", got, best, share)

@@ -36,6 +36,7 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 		logits := t.forward(s, false)
 		t.probs = grow(t.probs, len(logits))
 		model.Probabilities(t.probs, logits)
+		model.Calibrate(t.probs, float32(t.cfg.Job.Spec.Data.NegativeRate))
 		for i, p := range t.probs {
 			if p != p {
 				where, err := data.LocateRow(ctx, lo+int64(i))
@@ -45,7 +46,7 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 				return nil, fmt.Errorf("the score of %s is not a number at version %d: check the numeric fields for extreme values", where, version)
 			}
 		}
-		acc.Add(t.probs, s.data.Labels)
+		acc.Add(t.probs, s.data.Labels, s.data.Groups)
 	}
 	return acc, nil
 }

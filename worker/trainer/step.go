@@ -10,6 +10,7 @@ import (
 	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/ps/wire"
+	"github.com/fathom-train/fathom/worker/dataset"
 )
 
 // phaseTrain is the phase number of plain training in every push.
@@ -72,7 +73,7 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 	}
 	logits := t.forward(s, true)
 	t.dLogits = grow(t.dLogits, s.data.N)
-	s.lossSum = layer.BCEWithLogits(logits, s.data.Labels, t.dLogits, 1/float32(s.batch))
+	s.lossSum = layer.WeightedBCE(logits, s.data.Labels, t.sampleWeights(&s.data), t.dLogits, 1/float32(s.batch))
 	if err := t.guardLoss(ctx, s, logits); err != nil {
 		return err
 	}
@@ -82,6 +83,25 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 	t.net.Backward(s.dense.values, t.dLogits, s.ddense, t.dInput)
 	t.scatter(s)
 	return t.guardGradients(ctx, s)
+}
+
+// sampleWeights returns the weights of the samples' losses, nil when all are 1.
+func (t *Trainer) sampleWeights(b *dataset.Batch) []float32 {
+	positive := t.cfg.Job.Spec.Train.PositiveWeight
+	if positive == 1 {
+		return b.Samples
+	}
+	t.weights = grow(t.weights, b.N)
+	for i, y := range b.Labels {
+		t.weights[i] = 1
+		if len(b.Samples) > 0 {
+			t.weights[i] = b.Samples[i]
+		}
+		if y == 1 {
+			t.weights[i] *= positive
+		}
+	}
+	return t.weights
 }
 
 func (t *Trainer) push(ctx context.Context, s *slot) error {

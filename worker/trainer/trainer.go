@@ -48,6 +48,7 @@ type Trainer struct {
 	dInput  [][]float32
 	dLogits []float32
 	probs   []float32
+	weights []float32 // of the samples, where they are not the data's own
 
 	// spareMu guards spare, the dense buffer sets not in use.
 	spareMu sync.Mutex
