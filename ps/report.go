@@ -75,8 +75,8 @@ func (h *hosted) report() *proto.GroupReport {
 	members := g.Configuration()
 	r.Voters, r.Learners = members.Voters, members.Learners
 	r.LeaderNode, r.Leader = g.Leader()
-	r.AppliedIndex = g.AppliedIndex()
 	g.Inspect(func(state *fsm.State) {
+		r.AppliedIndex = state.Applied()
 		var hash [16]byte
 		for again := true; again; {
 			r.Version, r.Configured = state.Version()

@@ -24,7 +24,7 @@ import (
 const (
 	attemptTimeout = 15 * time.Second
 	backoffMin     = 2 * time.Millisecond
-	backoffMax     = 500 * time.Millisecond
+	backoffMax     = 100 * time.Millisecond
 )
 
 // reconnect bounds the pauses between attempts to connect: a restarted server

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,22 @@ type adapter struct {
 	onConfiguration func(index uint64, c raft.Configuration)
 	// onSnapshot learns the size of a snapshot that was written.
 	onSnapshot func(bytes int64)
+	// leads tells whether this replica leads now.
+	leads func() bool
+	// onBroken learns why a snapshot could not be loaded.
+	onBroken func(error)
+
+	// beforeLoad, of tests, is called before a snapshot is read.
+	beforeLoad func()
+
+	loaders sync.WaitGroup
+	stopped atomic.Bool
+
+	// mu guards what follows, and serialises applies.
+	mu   sync.Mutex
+	load *loading // nil: nothing is being loaded
+	// broken says that loading failed: the state is not the log's any more.
+	broken bool
 }
 
 var _ raft.BatchingFSM = (*adapter)(nil)
@@ -33,43 +50,79 @@ var _ raft.BatchingFSM = (*adapter)(nil)
 // Apply applies one committed command; the answer is a fsm.Result.
 func (a *adapter) Apply(l *raft.Log) any { return a.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch applies committed entries in order.
+// ApplyBatch applies committed entries in order. While a snapshot is loaded
+// they wait, and the answers are of type queued.
 func (a *adapter) ApplyBatch(logs []*raft.Log) []any {
 	start := time.Now()
 	results := make([]any, len(logs))
-	var bytes int64
-	for i, l := range logs {
-		if l.Type == raft.LogConfiguration {
-			a.onConfiguration(l.Index, raft.DecodeConfiguration(l.Data))
-			continue
-		}
-		result := a.state.Apply(l.Index, l.Data)
-		results[i] = result
-		bytes += int64(len(l.Data))
-		a.metrics.applied(result, len(l.Data))
+	a.mu.Lock()
+	// A leader owes answers.
+	for a.load != nil && (a.leads() || a.load.bytes > backlogMax) {
+		a.awaitLoad()
 	}
+	for i, l := range logs {
+		switch {
+		case l.Type == raft.LogConfiguration:
+			a.onConfiguration(l.Index, raft.DecodeConfiguration(l.Data))
+		case a.broken:
+			results[i] = queued{}
+		case a.load != nil:
+			a.load.backlog = append(a.load.backlog, l)
+			a.load.bytes += int64(len(l.Data))
+			results[i] = queued{}
+		default:
+			results[i] = a.apply(l)
+		}
+	}
+	a.mu.Unlock()
 	a.restores.Store(0)
-	a.bytes.Add(bytes)
 	a.metrics.ApplySeconds.Add(time.Since(start).Seconds())
 	a.onApplied()
 	return results
 }
 
+// apply is called with mu held.
+func (a *adapter) apply(l *raft.Log) fsm.Result {
+	result := a.state.Apply(l.Index, l.Data)
+	a.bytes.Add(int64(len(l.Data)))
+	a.metrics.applied(result, len(l.Data))
+	return result
+}
+
 // Snapshot freezes the state; applies go on while it is written.
 func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.load != nil {
+		a.awaitLoad()
+	}
+	if a.broken {
+		return nil, errNotLoaded
+	}
 	return &frozen{adapter: a, view: a.state.View(), bytes: a.bytes.Load()}, nil
 }
 
-// Restore replaces the state by a snapshot.
+// Restore replaces the state by a snapshot. It only begins to: raft's main loop
+// waits for it, and a replica that does not answer for as long as a large shard
+// takes to load cannot vote either.
 func (a *adapter) Restore(r io.ReadCloser) error {
-	defer r.Close()
 	a.restores.Add(1)
 	a.metrics.Restores.Inc()
 	a.onRestored()
-	if err := a.state.Restore(r); err != nil {
-		return fmt.Errorf("restore state: %w", err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.load != nil {
+		a.awaitLoad()
 	}
-	a.bytes.Store(0)
+	f := snapshotFileOf(r)
+	if f == nil {
+		defer r.Close()
+		return a.state.Restore(r)
+	}
+	f.keep()
+	load := &loading{done: make(chan struct{})}
+	a.load = load
+	a.loaders.Go(func() { a.finish(load, f) })
 	return nil
 }
 

@@ -61,6 +61,7 @@ type Group struct {
 	life      context.Context
 	end       context.CancelFunc
 	failOnce  sync.Once
+	ready     chan struct{} // closed when raft has been started
 	closing   chan struct{} // closed when Close begins
 	stopOnce  sync.Once
 	down      chan struct{} // closed when raft has stopped
@@ -128,6 +129,7 @@ func newGroup(cfg Config) *Group {
 		state:   fsm.New(),
 		bytes:   semaphore.NewWeighted(cfg.OutstandingBytes),
 		entries: semaphore.NewWeighted(cfg.OutstandingEntries),
+		ready:   make(chan struct{}),
 		closing: make(chan struct{}),
 		down:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
@@ -140,7 +142,24 @@ func newGroup(cfg Config) *Group {
 		state: g.state, metrics: cfg.Metrics,
 		onApplied: g.poke, onRestored: g.poke,
 		onConfiguration: g.setConfiguration,
-		onSnapshot:      func(n int64) { g.snaps.size.Store(n) },
+		leads: func() bool {
+			select {
+			case <-g.ready:
+				return g.raft.State() == raft.Leader
+			default:
+				return false // raft is just starting
+			}
+		},
+		onBroken: func(err error) {
+			go func() {
+				select {
+				case <-g.ready:
+					g.fail(err)
+				case <-g.life.Done():
+				}
+			}()
+		},
+		onSnapshot: func(n int64) { g.snaps.size.Store(n) },
 	}
 	g.SetMembers(cfg.Members)
 	return g
@@ -158,6 +177,9 @@ func (g *Group) start(d disk, trans raft.Transport) (err error) {
 				g.cfg.Metrics.CRCErrors.Inc()
 			}
 			err = errors.Join(err, g.store.Close())
+			g.end()
+			g.adapter.stop()
+			g.adapter.wait()
 			g.state.Close()
 		}
 	}()
@@ -190,6 +212,7 @@ func (g *Group) start(d disk, trans raft.Transport) (err error) {
 	if g.raft, err = newRaft(conf, g.adapter, logs, g.store, g.snaps, trans); err != nil {
 		return err
 	}
+	close(g.ready)
 	g.store.serving.Store(true)
 	g.snaps.serving.Store(true)
 	g.watch()
@@ -326,9 +349,6 @@ func (g *Group) Leader() (node string, isLeader bool) {
 	return nodeOf(string(id)), g.raft.State() == raft.Leader
 }
 
-// AppliedIndex returns the index of the last entry applied.
-func (g *Group) AppliedIndex() uint64 { return g.raft.AppliedIndex() }
-
 // State returns the state machine. It must not be used after Close; Inspect
 // is the safe way.
 func (g *Group) State() *fsm.State { return g.state }
@@ -361,6 +381,7 @@ func (g *Group) fail(err error) {
 		first = true
 		g.failure.Store(&err)
 		g.end()
+		g.adapter.stop()
 	})
 	if !first {
 		return
@@ -399,6 +420,7 @@ func (g *Group) close() error {
 	closeTransport(g.trans)
 	g.watchers.Wait()
 	err := g.store.Close()
+	g.adapter.wait()
 	g.inUse.Lock()
 	g.gone = true
 	g.state.Close()

@@ -110,6 +110,8 @@ func (g *Group) collect(queue <-chan pending, n int) collection {
 		}
 		if result, ok := p.future.Response().(fsm.Result); ok {
 			c.results = append(c.results, result)
+		} else if _, ok := p.future.Response().(queued); ok {
+			c.err = errQueued
 		} else if c.err == nil {
 			panic(fmt.Sprintf("ps/replica: BUG: raft answered %T to a command", p.future.Response()))
 		}

@@ -64,7 +64,7 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 		return nil, nil, err
 	}
 	s.size.Store(meta.Size)
-	return meta, r, nil
+	return meta, &snapshotFile{ReadCloser: r, path: filepath.Join(s.dir, id)}, nil
 }
 
 // metaSum is the name of the file with the checksum of meta.json, which holds
