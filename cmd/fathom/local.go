@@ -17,6 +17,10 @@ import (
 // the working directory.
 const dataDir = "data"
 
+// serversPercent is what all parameter servers of a local cluster together may
+// use of the machine's memory.
+const serversPercent = 70
+
 // localCluster is a local cluster as a run needs it.
 type localCluster struct {
 	*local.Cluster
@@ -38,7 +42,8 @@ type clusterOptions struct {
 
 // startLocal starts a job's processes on this machine.
 func startLocal(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error) {
-	p, err := plan.New(j, plan.Options{LogLevel: o.log.String(), ProfileDir: o.profileDir, Insecure: o.insecure, Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
+	p, err := plan.New(j, plan.Options{LogLevel: o.log.String(), ProfileDir: o.profileDir, Insecure: o.insecure,
+		MemoryPercent: max(1, serversPercent/j.Spec.Cluster.PS), Threads: max(1, runtime.NumCPU()/j.Spec.Cluster.Workers)})
 	if err != nil {
 		return nil, err
 	}

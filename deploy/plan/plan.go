@@ -65,6 +65,9 @@ type Plan struct {
 type Options struct {
 	// Threads of one worker's matrix products; default 1.
 	Threads int
+	// MemoryPercent is what one parameter server may use of the memory of the
+	// machine it shares with the others; 0: its own default.
+	MemoryPercent int
 	// LogLevel of all processes but etcd: debug, info, warn or error; default
 	// theirs.
 	LogLevel string
@@ -148,6 +151,9 @@ func server(i int, o Options) Process {
 	listen := Port{name, "listen"}
 	p := node(name, PS, o, []Port{listen},
 		"--listen", listen.String(), "--data-dir", DataDir, "--coordinator", CoordinatorListen.String())
+	if o.MemoryPercent > 0 {
+		p.Args = append(p.Args, "--memory-limit", fmt.Sprintf("%d%%", o.MemoryPercent))
+	}
 	p.Data = true
 	return p
 }
