@@ -15,6 +15,9 @@ type layout struct {
 	tables []*proto.Table
 	dense  []*proto.DenseTensor
 	sizes  []int // of the dense tensors
+	// noise are the ids of all trained tensors, freeze is nil where none is frozen.
+	noise  []uint32
+	freeze *proto.Freeze
 }
 
 func newLayout(j *job.Job) (*layout, error) {
@@ -43,8 +46,18 @@ func newLayout(j *job.Job) (*layout, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode optimizer of %s: %w", d.Name, err)
 		}
-		l.dense = append(l.dense, &proto.DenseTensor{Id: uint32(d.ID), Name: d.Name, Size: uint32(d.Size), Init: wireInit(d.Init), Optimizer: optimizer})
+		l.dense = append(l.dense, &proto.DenseTensor{Id: uint32(d.ID), Name: d.Name, Size: uint32(d.Size), Init: wireInit(d.Init), Optimizer: optimizer, Layer: uint32(d.Layer)})
+		if j.Spec.Train.NoiseScale > 0 && !d.Running {
+			l.noise = append(l.noise, uint32(d.ID))
+		}
 		l.sizes = append(l.sizes, d.Size)
+	}
+	if f := j.Spec.Train.Freeze; f != nil {
+		layers, err := j.FreezableLayers()
+		if err != nil {
+			return nil, err
+		}
+		l.freeze = &proto.Freeze{Layers: uint32(layers), Active: uint32(f.Active), Every: uint32(f.Every)}
 	}
 	return l, nil
 }
@@ -68,7 +81,7 @@ func (r *run) schema(s shard.ID) *proto.Schema {
 	w := &proto.Schema{
 		Job: r.id(), Run: r.run, Seed: r.job.Spec.Train.Seed, Lanes: uint32(r.job.Spec.Train.Lanes),
 		PreImages: uint32(r.job.PreImages()), PipelineDepth: uint32(*r.job.Spec.Train.PipelineDepth), Tables: r.layout.tables,
-		ClipNorm: r.job.Spec.Train.ClipNorm,
+		ClipNorm: r.job.Spec.Train.ClipNorm, NoiseScale: r.job.Spec.Train.NoiseScale, NoiseDense: r.layout.noise, Freeze: r.layout.freeze,
 	}
 	for _, i := range denseOf(s, r.place.Dense) {
 		w.Dense = append(w.Dense, r.layout.dense[i])

@@ -2064,10 +2064,13 @@ type Schema struct {
 	PipelineDepth uint32                 `protobuf:"varint,8,opt,name=pipeline_depth,json=pipelineDepth,proto3" json:"pipeline_depth,omitempty"` // by how many steps a push may be ahead of the next
 	// Of a later phase of the job: how often the tables were formed anew, the
 	// version that did it, and what they take over from those before.
-	Phase         uint32  `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
-	Base          uint64  `protobuf:"varint,21,opt,name=base,proto3" json:"base,omitempty"`
-	CarryDense    bool    `protobuf:"varint,22,opt,name=carry_dense,json=carryDense,proto3" json:"carry_dense,omitempty"`
-	ClipNorm      float32 `protobuf:"fixed32,30,opt,name=clip_norm,json=clipNorm,proto3" json:"clip_norm,omitempty"` // most norm of all gradients of a step; 0: any
+	Phase         uint32   `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
+	Base          uint64   `protobuf:"varint,21,opt,name=base,proto3" json:"base,omitempty"`
+	CarryDense    bool     `protobuf:"varint,22,opt,name=carry_dense,json=carryDense,proto3" json:"carry_dense,omitempty"`
+	ClipNorm      float32  `protobuf:"fixed32,30,opt,name=clip_norm,json=clipNorm,proto3" json:"clip_norm,omitempty"`             // most norm of all gradients of a step; 0: any
+	NoiseScale    float32  `protobuf:"fixed32,31,opt,name=noise_scale,json=noiseScale,proto3" json:"noise_scale,omitempty"`       // of rates that fall with the gradients' noise; 0: they do not
+	NoiseDense    []uint32 `protobuf:"varint,32,rep,packed,name=noise_dense,json=noiseDense,proto3" json:"noise_dense,omitempty"` // ids of all trained tensors of the model
+	Freeze        *Freeze  `protobuf:"bytes,33,opt,name=freeze,proto3" json:"freeze,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2186,6 +2189,88 @@ func (x *Schema) GetClipNorm() float32 {
 	return 0
 }
 
+func (x *Schema) GetNoiseScale() float32 {
+	if x != nil {
+		return x.NoiseScale
+	}
+	return 0
+}
+
+func (x *Schema) GetNoiseDense() []uint32 {
+	if x != nil {
+		return x.NoiseDense
+	}
+	return nil
+}
+
+func (x *Schema) GetFreeze() *Freeze {
+	if x != nil {
+		return x.Freeze
+	}
+	return nil
+}
+
+// Freeze trains some layers of the network at a time.
+type Freeze struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Layers        uint32                 `protobuf:"varint,1,opt,name=layers,proto3" json:"layers,omitempty"` // of which
+	Active        uint32                 `protobuf:"varint,2,opt,name=active,proto3" json:"active,omitempty"` // so many are trained
+	Every         uint32                 `protobuf:"varint,3,opt,name=every,proto3" json:"every,omitempty"`   // for so many steps, then others
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Freeze) Reset() {
+	*x = Freeze{}
+	mi := &file_proto_coordinator_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Freeze) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Freeze) ProtoMessage() {}
+
+func (x *Freeze) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
+func (*Freeze) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Freeze) GetLayers() uint32 {
+	if x != nil {
+		return x.Layers
+	}
+	return 0
+}
+
+func (x *Freeze) GetActive() uint32 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *Freeze) GetEvery() uint32 {
+	if x != nil {
+		return x.Every
+	}
+	return 0
+}
+
 type Table struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2199,7 +2284,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2296,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2309,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Table) GetId() uint32 {
@@ -2276,7 +2361,7 @@ type Carry struct {
 
 func (x *Carry) Reset() {
 	*x = Carry{}
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2373,7 @@ func (x *Carry) String() string {
 func (*Carry) ProtoMessage() {}
 
 func (x *Carry) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2386,7 @@ func (x *Carry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Carry.ProtoReflect.Descriptor instead.
 func (*Carry) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Carry) GetColumn() string {
@@ -2344,7 +2429,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2356,7 +2441,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2454,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Column) GetName() string {
@@ -2410,7 +2495,7 @@ type Init struct {
 
 func (x *Init) Reset() {
 	*x = Init{}
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2507,7 @@ func (x *Init) String() string {
 func (*Init) ProtoMessage() {}
 
 func (x *Init) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2520,7 @@ func (x *Init) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Init.ProtoReflect.Descriptor instead.
 func (*Init) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Init) GetKind() string {
@@ -2459,13 +2544,14 @@ type DenseTensor struct {
 	Size          uint32                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	Init          *Init                  `protobuf:"bytes,4,opt,name=init,proto3" json:"init,omitempty"`
 	Optimizer     []byte                 `protobuf:"bytes,5,opt,name=optimizer,proto3" json:"optimizer,omitempty"`
+	Layer         uint32                 `protobuf:"varint,30,opt,name=layer,proto3" json:"layer,omitempty"` // that can be frozen, from 1; 0: always trained
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DenseTensor) Reset() {
 	*x = DenseTensor{}
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2563,7 @@ func (x *DenseTensor) String() string {
 func (*DenseTensor) ProtoMessage() {}
 
 func (x *DenseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2576,7 @@ func (x *DenseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenseTensor.ProtoReflect.Descriptor instead.
 func (*DenseTensor) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DenseTensor) GetId() uint32 {
@@ -2528,6 +2614,13 @@ func (x *DenseTensor) GetOptimizer() []byte {
 	return nil
 }
 
+func (x *DenseTensor) GetLayer() uint32 {
+	if x != nil {
+		return x.Layer
+	}
+	return 0
+}
+
 type ShardRoute struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -2542,7 +2635,7 @@ type ShardRoute struct {
 
 func (x *ShardRoute) Reset() {
 	*x = ShardRoute{}
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2647,7 @@ func (x *ShardRoute) String() string {
 func (*ShardRoute) ProtoMessage() {}
 
 func (x *ShardRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2660,7 @@ func (x *ShardRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRoute.ProtoReflect.Descriptor instead.
 func (*ShardRoute) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShardRoute) GetShard() uint32 {
@@ -2639,7 +2732,7 @@ type WorkerOrder struct {
 
 func (x *WorkerOrder) Reset() {
 	*x = WorkerOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2744,7 @@ func (x *WorkerOrder) String() string {
 func (*WorkerOrder) ProtoMessage() {}
 
 func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2757,7 @@ func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerOrder.ProtoReflect.Descriptor instead.
 func (*WorkerOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WorkerOrder) GetJob() string {
@@ -2783,7 +2876,7 @@ type EndedJob struct {
 
 func (x *EndedJob) Reset() {
 	*x = EndedJob{}
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2888,7 @@ func (x *EndedJob) String() string {
 func (*EndedJob) ProtoMessage() {}
 
 func (x *EndedJob) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2901,7 @@ func (x *EndedJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndedJob.ProtoReflect.Descriptor instead.
 func (*EndedJob) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EndedJob) GetJob() string {
@@ -2847,7 +2940,7 @@ type EvaluationBlock struct {
 
 func (x *EvaluationBlock) Reset() {
 	*x = EvaluationBlock{}
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +2952,7 @@ func (x *EvaluationBlock) String() string {
 func (*EvaluationBlock) ProtoMessage() {}
 
 func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +2965,7 @@ func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationBlock.ProtoReflect.Descriptor instead.
 func (*EvaluationBlock) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EvaluationBlock) GetJob() string {
@@ -2932,7 +3025,7 @@ type EvaluationAck struct {
 
 func (x *EvaluationAck) Reset() {
 	*x = EvaluationAck{}
-	mi := &file_proto_coordinator_proto_msgTypes[34]
+	mi := &file_proto_coordinator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3037,7 @@ func (x *EvaluationAck) String() string {
 func (*EvaluationAck) ProtoMessage() {}
 
 func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[34]
+	mi := &file_proto_coordinator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3050,7 @@ func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationAck.ProtoReflect.Descriptor instead.
 func (*EvaluationAck) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{35}
 }
 
 var File_proto_coordinator_proto protoreflect.FileDescriptor
@@ -3134,7 +3227,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
 	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
-	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xdc\x02\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xc9\x03\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -3149,7 +3242,16 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04base\x18\x15 \x01(\x04R\x04base\x12\x1f\n" +
 	"\vcarry_dense\x18\x16 \x01(\bR\n" +
 	"carryDense\x12\x1b\n" +
-	"\tclip_norm\x18\x1e \x01(\x02R\bclipNorm\"\x98\x01\n" +
+	"\tclip_norm\x18\x1e \x01(\x02R\bclipNorm\x12\x1f\n" +
+	"\vnoise_scale\x18\x1f \x01(\x02R\n" +
+	"noiseScale\x12\x1f\n" +
+	"\vnoise_dense\x18  \x03(\rR\n" +
+	"noiseDense\x12)\n" +
+	"\x06freeze\x18! \x01(\v2\x11.fathom.v1.FreezeR\x06freeze\"N\n" +
+	"\x06Freeze\x12\x16\n" +
+	"\x06layers\x18\x01 \x01(\rR\x06layers\x12\x16\n" +
+	"\x06active\x18\x02 \x01(\rR\x06active\x12\x14\n" +
+	"\x05every\x18\x03 \x01(\rR\x05every\"\x98\x01\n" +
 	"\x05Table\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +
@@ -3168,13 +3270,14 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\toptimizer\x18\x04 \x01(\fR\toptimizer\"0\n" +
 	"\x04Init\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
-	"\x05scale\x18\x02 \x01(\x02R\x05scale\"\x88\x01\n" +
+	"\x05scale\x18\x02 \x01(\x02R\x05scale\"\x9e\x01\n" +
 	"\vDenseTensor\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\rR\x04size\x12#\n" +
 	"\x04init\x18\x04 \x01(\v2\x0f.fathom.v1.InitR\x04init\x12\x1c\n" +
-	"\toptimizer\x18\x05 \x01(\fR\toptimizer\"\xab\x01\n" +
+	"\toptimizer\x18\x05 \x01(\fR\toptimizer\x12\x14\n" +
+	"\x05layer\x18\x1e \x01(\rR\x05layer\"\xab\x01\n" +
 	"\n" +
 	"ShardRoute\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x15\n" +
@@ -3263,7 +3366,7 @@ func file_proto_coordinator_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_proto_coordinator_proto_goTypes = []any{
 	(Phase)(0),              // 0: fathom.v1.Phase
 	(Role)(0),               // 1: fathom.v1.Role
@@ -3293,16 +3396,17 @@ var file_proto_coordinator_proto_goTypes = []any{
 	(*Member)(nil),          // 25: fathom.v1.Member
 	(*GroupOrder)(nil),      // 26: fathom.v1.GroupOrder
 	(*Schema)(nil),          // 27: fathom.v1.Schema
-	(*Table)(nil),           // 28: fathom.v1.Table
-	(*Carry)(nil),           // 29: fathom.v1.Carry
-	(*Column)(nil),          // 30: fathom.v1.Column
-	(*Init)(nil),            // 31: fathom.v1.Init
-	(*DenseTensor)(nil),     // 32: fathom.v1.DenseTensor
-	(*ShardRoute)(nil),      // 33: fathom.v1.ShardRoute
-	(*WorkerOrder)(nil),     // 34: fathom.v1.WorkerOrder
-	(*EndedJob)(nil),        // 35: fathom.v1.EndedJob
-	(*EvaluationBlock)(nil), // 36: fathom.v1.EvaluationBlock
-	(*EvaluationAck)(nil),   // 37: fathom.v1.EvaluationAck
+	(*Freeze)(nil),          // 28: fathom.v1.Freeze
+	(*Table)(nil),           // 29: fathom.v1.Table
+	(*Carry)(nil),           // 30: fathom.v1.Carry
+	(*Column)(nil),          // 31: fathom.v1.Column
+	(*Init)(nil),            // 32: fathom.v1.Init
+	(*DenseTensor)(nil),     // 33: fathom.v1.DenseTensor
+	(*ShardRoute)(nil),      // 34: fathom.v1.ShardRoute
+	(*WorkerOrder)(nil),     // 35: fathom.v1.WorkerOrder
+	(*EndedJob)(nil),        // 36: fathom.v1.EndedJob
+	(*EvaluationBlock)(nil), // 37: fathom.v1.EvaluationBlock
+	(*EvaluationAck)(nil),   // 38: fathom.v1.EvaluationAck
 }
 var file_proto_coordinator_proto_depIdxs = []int32{
 	13, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
@@ -3320,44 +3424,45 @@ var file_proto_coordinator_proto_depIdxs = []int32{
 	23, // 12: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
 	17, // 13: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
 	26, // 14: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
-	34, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
+	35, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
 	1,  // 16: fathom.v1.Member.role:type_name -> fathom.v1.Role
 	25, // 17: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
 	27, // 18: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
-	28, // 19: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
-	32, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
-	30, // 21: fathom.v1.Table.columns:type_name -> fathom.v1.Column
-	29, // 22: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
-	31, // 23: fathom.v1.Column.init:type_name -> fathom.v1.Init
-	31, // 24: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
-	25, // 25: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
-	2,  // 26: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
-	33, // 27: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
-	35, // 28: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
-	0,  // 29: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
-	3,  // 30: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
-	5,  // 31: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
-	7,  // 32: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
-	7,  // 33: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
-	8,  // 34: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
-	9,  // 35: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
-	10, // 36: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
-	18, // 37: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
-	36, // 38: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
-	4,  // 39: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
-	6,  // 40: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
-	13, // 41: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
-	13, // 42: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
-	13, // 43: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
-	11, // 44: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
-	12, // 45: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
-	24, // 46: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
-	37, // 47: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
-	39, // [39:48] is the sub-list for method output_type
-	30, // [30:39] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	29, // 19: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
+	33, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
+	28, // 21: fathom.v1.Schema.freeze:type_name -> fathom.v1.Freeze
+	31, // 22: fathom.v1.Table.columns:type_name -> fathom.v1.Column
+	30, // 23: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
+	32, // 24: fathom.v1.Column.init:type_name -> fathom.v1.Init
+	32, // 25: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
+	25, // 26: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
+	2,  // 27: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
+	34, // 28: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
+	36, // 29: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
+	0,  // 30: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
+	3,  // 31: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
+	5,  // 32: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
+	7,  // 33: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
+	7,  // 34: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
+	8,  // 35: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
+	9,  // 36: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
+	10, // 37: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
+	18, // 38: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
+	37, // 39: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
+	4,  // 40: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
+	6,  // 41: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
+	13, // 42: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
+	13, // 43: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
+	13, // 44: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
+	11, // 45: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
+	12, // 46: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
+	24, // 47: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
+	38, // 48: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
+	40, // [40:49] is the sub-list for method output_type
+	31, // [31:40] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_proto_coordinator_proto_init() }
@@ -3371,7 +3476,7 @@ func file_proto_coordinator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_coordinator_proto_rawDesc), len(file_proto_coordinator_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

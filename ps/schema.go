@@ -19,8 +19,8 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 	s := fsm.Schema{
 		Job: p.GetJob(), Run: p.GetRun(), Seed: p.GetSeed(),
 		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()), PipelineDepth: int(p.GetPipelineDepth()),
-		ClipNorm: p.GetClipNorm(),
-		Phase:    p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
+		ClipNorm: p.GetClipNorm(), NoiseScale: p.GetNoiseScale(),
+		Phase: p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
 	}
 	for _, t := range p.GetTables() {
 		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName(), Closed: t.GetClosed()}
@@ -42,6 +42,12 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 		}
 		s.Tables = append(s.Tables, ts)
 	}
+	for _, id := range p.GetNoiseDense() {
+		s.NoiseDense = append(s.NoiseDense, uint16(id))
+	}
+	if f := p.GetFreeze(); f != nil {
+		s.Freeze = &fsm.Freeze{Layers: int(f.GetLayers()), Active: int(f.GetActive()), Every: int(f.GetEvery())}
+	}
 	for _, d := range p.GetDense() {
 		if d.GetId() > math.MaxUint16 {
 			return s, fmt.Errorf("dense tensor %s: id %d is above %d", d.GetName(), d.GetId(), math.MaxUint16)
@@ -51,7 +57,7 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 			return s, fmt.Errorf("dense tensor %s: %w", d.GetName(), err)
 		}
 		s.Dense = append(s.Dense, fsm.DenseTensor{
-			ID: uint16(d.GetId()), Name: d.GetName(), Size: int(d.GetSize()), Init: initOf(d.GetInit()), Optimizer: o,
+			ID: uint16(d.GetId()), Name: d.GetName(), Size: int(d.GetSize()), Init: initOf(d.GetInit()), Optimizer: o, Layer: int(d.GetLayer()),
 		})
 	}
 	return s, s.Validate()

@@ -20,6 +20,7 @@ const (
 	Teacher       Purpose = 7  // hidden model behind generated labels
 	Jitter        Purpose = 8  // back-off of retries; never reaches a model
 	Negatives     Purpose = 9  // which negative samples are kept
+	Freeze        Purpose = 10 // layers that are trained
 	Supernet      Purpose = 20 // sampled prefixes
 	Search        Purpose = 21 // candidates of a dimension search
 )

@@ -152,6 +152,12 @@ func (t Train) withDefaults() Train {
 		dense = dense.WithDefaults()
 	}
 	t.DenseOptimizer = &dense
+	if t.Freeze != nil {
+		f := *t.Freeze
+		setDefault(&f.Active, 1)
+		setDefault(&f.Every, 100)
+		t.Freeze = &f
+	}
 	setDefault(&t.ScaleRule, ScaleNone)
 	if t.ScaleRule != ScaleNone {
 		setDefault(&t.BaseBatchSize, 1024)

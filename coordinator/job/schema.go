@@ -2,6 +2,7 @@ package job
 
 import (
 	"math"
+	"regexp"
 
 	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
@@ -38,6 +39,8 @@ type Dense struct {
 	Init      random.Init
 	Optimizer optim.Config
 	Running   bool
+	// Layer is the number, from 1, of the layer that can be frozen; 0: none.
+	Layer int
 }
 
 // runningMomentum is the share of a batch's statistics in the running ones.
@@ -99,13 +102,50 @@ func (j *Job) Dense() ([]Dense, error) {
 		}
 		all = append(all, d)
 	}
+	if j.Spec.Train.Freeze != nil {
+		numberLayers(all)
+	}
 	return all, nil
+}
+
+// numbered is a tensor of one of several layers, like mlp.2.weight.
+var numbered = regexp.MustCompile(`^(.*\.\d+)\.`)
+
+// numberLayers numbers the layers that can be frozen: all numbered ones but the
+// last, which makes the logit.
+func numberLayers(all []Dense) (layers int) {
+	last := ""
+	for i := range all {
+		found := numbered.FindStringSubmatch(all[i].Name)
+		if found == nil || all[i].Running {
+			continue
+		}
+		if found[1] != last {
+			layers, last = layers+1, found[1]
+		}
+		all[i].Layer = layers
+	}
+	for i := range all {
+		if all[i].Layer == layers {
+			all[i].Layer = 0
+		}
+	}
+	return max(0, layers-1)
+}
+
+// FreezableLayers returns how many layers of the network can be frozen.
+func (j *Job) FreezableLayers() (int, error) {
+	dense, err := j.Dense()
+	if err != nil {
+		return 0, err
+	}
+	return numberLayers(dense), nil
 }
 
 // Reduces reports whether a step needs sums over all shards before it is applied.
 func (j *Job) Reduces() bool {
 	o := j.Spec.Train.Optimizer
-	return j.Spec.Train.ClipNorm > 0 || o.Layerwise() && o.Granularity != optim.Row
+	return j.Spec.Train.ClipNorm > 0 || j.Spec.Train.NoiseScale > 0 || o.Layerwise() && o.Granularity != optim.Row
 }
 
 func (j *Job) model() (model.Model, error) {

@@ -154,8 +154,18 @@ type Train struct {
 	BaseBatchSize int `json:"base_batch_size,omitempty"`
 	// ClipNorm is the most the norm of all gradients of a step may be; 0: any.
 	ClipNorm float32 `json:"clip_norm"`
+	// NoiseScale makes the rates of layers with noisy gradients fall; 0: they do not.
+	NoiseScale float32 `json:"noise_scale"`
+	// Freeze trains some layers of the network at a time.
+	Freeze *Freeze `json:"freeze,omitempty"`
 	// EmbeddingInit is the distribution of the rows' first values.
 	EmbeddingInit random.Init `json:"embedding_init"`
+}
+
+// Freeze says how many hidden layers of the network are trained at a time.
+type Freeze struct {
+	Active int `json:"active"` // layers, default 1
+	Every  int `json:"every"`  // steps until others are drawn, default 100
 }
 
 // Monitor says how often the validation split is scored and what counts as an

@@ -26,6 +26,7 @@ func (j *Job) Validate() error {
 	c.fields(&j.Spec.Data)
 	c.train(&j.Spec.Train)
 	c.scale(&j.Spec.Train)
+	c.noise(&j.Spec.Train)
 	c.recipe(&j.Spec.Train, &j.Spec.Data)
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
@@ -40,6 +41,7 @@ func (j *Job) Validate() error {
 		if err == nil {
 			_, err := j.Embedding()
 			c.nested("spec.embedding", reflect.TypeOf(j.Spec.Embedding), err)
+			c.freeze(j)
 		}
 	}
 	if len(c.faults) > 0 {
@@ -215,6 +217,26 @@ func (c *checker) scale(t *Train) {
 	}
 	if t.ScaleRule == ScaleCowClip && t.Optimizer.Name != optim.CowClip {
 		c.fault("spec.train.scale_rule", "cowclip is for rows whose optimizer is cowclip; optimizer.name is %s", t.Optimizer.Name)
+	}
+}
+
+func (c *checker) noise(t *Train) {
+	if t.NoiseScale > 0 && t.Lanes < 2 {
+		c.fault("spec.train.noise_scale", "the noise shows between lanes: set spec.train.lanes to 2 or more")
+	}
+	if t.NoiseScale > 0 && t.Optimizer.EveryRow {
+		c.fault("spec.train.noise_scale", "rates by noise and spec.train.optimizer.every_row exclude each other: what a row missed could not be computed later")
+	}
+}
+
+// freeze checks that there is something left to train and something to freeze.
+func (c *checker) freeze(j *Job) {
+	f := j.Spec.Train.Freeze
+	if f == nil {
+		return
+	}
+	if n, err := j.FreezableLayers(); err == nil && f.Active > n {
+		c.fault("spec.train.freeze.active", "%d layers, the network has %d that can be frozen", f.Active, n)
 	}
 }
 

@@ -28,6 +28,7 @@ type tensor struct {
 	// shared says that a view reads data, which must then not change.
 	shared bool
 	term   [2]uint64 // of the state hash
+	factor float32   // of the learning rate, by noise; 0: none
 	grad   []float32 // sum of the lanes of the step being applied
 }
 
@@ -51,7 +52,7 @@ func newModel(schema Schema, schemaBytes []byte) (*model, error) {
 		m.dense = append(m.dense, d)
 	}
 	m.pending = newPending(1+schema.PipelineDepth, schema.Lanes)
-	m.rounds = schema.rounds()
+	m.rounds, m.variance = schema.rounds(), make([]float64, schema.noiseLayers())
 	m.merge.cursors = make([]cursor, schema.Lanes)
 	return m, nil
 }
@@ -87,6 +88,9 @@ func (d *tensor) rehash() {
 func (d *tensor) update(step optim.Step) {
 	if d.shared {
 		d.data, d.shared = slices.Clone(d.data), false
+	}
+	if d.factor != 0 {
+		step.Rate *= d.factor
 	}
 	d.optimizer.Update(d.weights(), d.data[d.schema.Size:], d.grad, step)
 	d.rehash()

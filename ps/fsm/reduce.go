@@ -16,6 +16,7 @@ import (
 // the totals of the one before it.
 type round struct {
 	clip  bool         // the square of the norm of all gradients
+	noise int          // layers whose noise is measured
 	norms []tableLayer // the squares of the norms of these layers' weights and directions
 }
 
@@ -23,7 +24,7 @@ type round struct {
 type tableLayer struct{ table, column int }
 
 func (r round) size() int {
-	n := 2 * len(r.norms)
+	n := 2*len(r.norms) + noiseTotals*r.noise
 	if r.clip {
 		n++
 	}
@@ -33,8 +34,8 @@ func (r round) size() int {
 // rounds returns the rounds that the steps of a schema take; mostly none.
 func (s Schema) rounds() []round {
 	var all []round
-	if s.ClipNorm > 0 {
-		all = append(all, round{clip: true})
+	if noise := s.noiseLayers(); s.ClipNorm > 0 || noise > 0 {
+		all = append(all, round{clip: s.ClipNorm > 0, noise: noise})
 	}
 	var layers []tableLayer
 	for i, t := range s.Tables {
@@ -60,6 +61,9 @@ type reduction struct {
 	// last are the totals of the step applied last: another shard may still lack
 	// them. No shard can be further behind, as the totals of the next step need it.
 	last [][]float64
+	// variance is the mean variance of the gradients of the layers whose noise is
+	// measured.
+	variance []float64
 }
 
 func (r *reduction) reduced() bool { return len(r.totals) == len(r.rounds) }
@@ -94,6 +98,9 @@ func (m *model) sums() []exact.Sum {
 	sums := make([]exact.Sum, 0, r.size())
 	if r.clip {
 		sums = append(sums, m.gradientNorm())
+	}
+	if r.noise > 0 {
+		sums = append(sums, m.noise()...)
 	}
 	step := m.open()
 	for _, l := range r.norms {
@@ -158,9 +165,12 @@ func (m *model) clip() float32 {
 }
 
 // setTrust hands the tables the trust ratios of the layers that are larger than
-// a row.
+// a row, and all layers the factors of their rates by noise.
 func (m *model) setTrust() {
 	for i, r := range m.rounds {
+		if r.noise > 0 {
+			m.adapt(m.totals[i][r.size()-noiseTotals*r.noise:])
+		}
 		for j, l := range r.norms {
 			norms := m.totals[i][2*j:]
 			t := m.tables[l.table].table
@@ -270,7 +280,7 @@ func (s *State) Partial(run, step uint64, round int) (Partial, error) {
 func (r *reduction) appendTotals(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.last)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.totals)))
-	for _, totals := range slices.Concat(r.last, r.totals) {
+	for _, totals := range slices.Concat(r.last, r.totals, [][]float64{r.variance}) {
 		for _, v := range totals {
 			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
 		}
@@ -288,20 +298,27 @@ func (r *reduction) loadTotals(b []byte) error {
 		return damaged("totals of %d and %d rounds of %d", last, known, n)
 	}
 	b = b[8:]
+	numbers := func(n int) ([]float64, error) {
+		if len(b) < 8*n {
+			return nil, damaged("totals are cut off: %d of %d bytes", len(b), 8*n)
+		}
+		all := make([]float64, n)
+		for j := range all {
+			all[j] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*j:]))
+			if !(all[j] >= 0 && all[j] <= math.MaxFloat64) {
+				return nil, damaged("total %d of %d is %v", j, n, all[j])
+			}
+		}
+		b = b[8*n:]
+		return all, nil
+	}
 	read := func(rounds uint32) (all [][]float64, err error) {
 		for i := range rounds {
-			n := r.rounds[i].size()
-			if len(b) < 8*n {
-				return nil, damaged("totals of round %d are cut off", i)
+			totals, err := numbers(r.rounds[i].size())
+			if err != nil {
+				return nil, err
 			}
-			totals := make([]float64, n)
-			for j := range totals {
-				totals[j] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*j:]))
-				if !(totals[j] >= 0 && totals[j] <= math.MaxFloat64) {
-					return nil, damaged("total %d of round %d is %v", j, i, totals[j])
-				}
-			}
-			all, b = append(all, totals), b[8*n:]
+			all = append(all, totals)
 		}
 		return all, nil
 	}
@@ -310,6 +327,9 @@ func (r *reduction) loadTotals(b []byte) error {
 		return err
 	}
 	if r.totals, err = read(known); err != nil {
+		return err
+	}
+	if r.variance, err = numbers(len(r.variance)); err != nil {
 		return err
 	}
 	if len(b) > 0 {

@@ -22,6 +22,8 @@ type DenseTensor struct {
 	Size      int          `json:"size"`
 	Init      random.Init  `json:"init"`
 	Optimizer optim.Config `json:"optimizer"`
+	// Layer is the number, from 1, of the layer of Freeze; 0: never frozen.
+	Layer int `json:"layer,omitempty"`
 }
 
 // Schema is all that a state machine must know before the first push.
@@ -39,9 +41,15 @@ type Schema struct {
 	PreImages int `json:"pre_images"`
 	// ClipNorm is the most the norm of all gradients of a step may be, over all
 	// shards; larger ones are scaled down to it. 0: no bound.
-	ClipNorm float32        `json:"clip_norm,omitempty"`
-	Tables   []table.Schema `json:"tables"`
-	Dense    []DenseTensor  `json:"dense"`
+	ClipNorm float32 `json:"clip_norm,omitempty"`
+	// NoiseScale makes the rates of layers with noisy gradients fall (noise.go); 0:
+	// they do not. NoiseDense are the ids of all trained tensors of the model.
+	NoiseScale float32  `json:"noise_scale,omitempty"`
+	NoiseDense []uint16 `json:"noise_dense,omitempty"`
+	// Freeze trains some layers of the network at a time, if set.
+	Freeze *Freeze        `json:"freeze,omitempty"`
+	Tables []table.Schema `json:"tables"`
+	Dense  []DenseTensor  `json:"dense"`
 	// Phase counts the times the tables were formed anew, see reshape.
 	Phase uint32 `json:"phase,omitempty"`
 	// Base is the version that forming them made; the steps behind it are counted
@@ -86,6 +94,10 @@ func (s Schema) Validate() error {
 	if !(s.ClipNorm >= 0 && s.ClipNorm <= math.MaxFloat32) {
 		fault("clip norm %v, want a finite number from 0 on", s.ClipNorm)
 	}
+	errs = append(errs, s.checkNoise()...)
+	if f := s.Freeze; f != nil && (f.Layers < 1 || f.Active < 1 || f.Active > f.Layers || f.Every < 1) {
+		fault("%d of %d layers trained for %d steps, want at least one of each", f.Active, f.Layers, f.Every)
+	}
 	if len(s.Tables) > MaxTables {
 		fault("%d tables, at most %d are allowed", len(s.Tables), MaxTables)
 		return errors.Join(errs...)
@@ -113,6 +125,9 @@ func (s Schema) Validate() error {
 			continue
 		}
 		total += d.Size
+		if d.Layer < 0 || d.Layer > 0 && (s.Freeze == nil || d.Layer > s.Freeze.Layers) {
+			fault("dense tensor %d %q is of layer %d, which is none", d.ID, d.Name, d.Layer)
+		}
 		if err := d.Init.Validate(); err != nil {
 			fault("dense tensor %d %q: init: %w", d.ID, d.Name, err)
 		}

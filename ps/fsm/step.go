@@ -198,6 +198,9 @@ func (m *model) stepDense(step optim.Step, img *image) {
 	}
 	clip := m.clip()
 	for i, d := range m.dense {
+		if m.frozen(d, step) {
+			continue
+		}
 		if img != nil {
 			img.dense[i] = append(img.dense[i][:0], d.weights()...)
 		}

@@ -9,6 +9,10 @@ import (
 // row have its own.
 func (t *Table) SetTrust(column int, ratio float32) { t.columns[column].trust = ratio }
 
+// SetFactor sets a factor of the learning rate of all updates of a column to
+// come.
+func (t *Table) SetFactor(column int, factor float32) { t.columns[column].factor = factor }
+
 // Ratio returns the trust ratio of a column of all rows, from the squares of the
 // norms of weights and directions. Its optimizer must be layer-wise.
 func (t *Table) Ratio(column int, weight2, direction2 float64) float32 {

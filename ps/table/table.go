@@ -29,6 +29,7 @@ type column struct {
 	width      int
 	slotsWidth int
 	trust      float32 // ratio of the updates to come, 0: each row's own
+	factor     float32 // of their rates, 0: none
 }
 
 // Table holds the rows of one table. See the package comment for what may run
@@ -187,10 +188,15 @@ func (t *Table) update(before []float32, k shard.Key, h uint64, row uint32, g []
 		t.lead(f, step.T-1)
 		f[t.rowFloats-1] = math.Float32frombits(uint32(step.T))
 	}
+	rate := step.Rate
 	for i := range t.columns {
 		c := &t.columns[i]
 		w := f[c.weights : c.weights+c.width]
 		step.Trust = c.trust
+		step.Rate = rate
+		if c.factor != 0 {
+			step.Rate *= c.factor
+		}
 		c.optimizer.Update(w, f[c.slots:c.slots+c.slotsWidth], g[c.weights:c.weights+c.width], step)
 	}
 	t.hash = AddHash(t.hash, t.term(k, mem))

@@ -87,7 +87,14 @@ func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
 	var routes []client.Route
 	for i, s := range shard.Even(shards).Shards {
 		schema := fsm.Schema{Job: "small", Run: run, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes,
-			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth, ClipNorm: j.Spec.Train.ClipNorm}
+			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth, ClipNorm: j.Spec.Train.ClipNorm, NoiseScale: j.Spec.Train.NoiseScale}
+		if schema.NoiseScale > 0 {
+			for _, d := range dense {
+				if !d.Running {
+					schema.NoiseDense = append(schema.NoiseDense, d.ID)
+				}
+			}
+		}
 		for _, tb := range tables {
 			st := table.Schema{ID: tb.ID, Name: tb.Name}
 			for _, col := range tb.Columns {
@@ -242,7 +249,7 @@ func TestEveryWayToEmbedIsTheSameForAnyCluster(t *testing.T) {
 // Sums over all shards, for a bound of all gradients and for layers that are a
 // field's rows, depend on the cluster as little.
 func TestSumsOverShardsAreTheSameForAnyCluster(t *testing.T) {
-	sets := []string{"spec.train.clip_norm=0.02", "spec.train.optimizer.granularity=field", "spec.embedding.tables=per_field"}
+	sets := []string{"spec.train.clip_norm=0.02", "spec.train.noise_scale=1e-4", "spec.train.optimizer.granularity=field", "spec.embedding.tables=per_field"}
 	want := ""
 	for _, c := range []struct {
 		shards int
@@ -272,8 +279,8 @@ func TestSumsOverShardsAreTheSameForAnyCluster(t *testing.T) {
 	if got := c.hash(); got != want {
 		t.Errorf("model hash after the interruption is %s, want %s", got, want)
 	}
-	for _, set := range sets[:2] {
-		other := newCluster(t, parse(t, append(sets, strings.Split(set, "=")[0]+"="+map[string]string{sets[0]: "0.5", sets[1]: "row"}[set])...), 1)
+	for _, set := range sets[:3] {
+		other := newCluster(t, parse(t, append(sets, strings.Split(set, "=")[0]+"="+map[string]string{sets[0]: "0.5", sets[1]: "0", sets[2]: "row"}[set])...), 1)
 		other.trainAll(t, [][]int{{0, 1, 2, 3}}, other.steps())
 		if other.hash() == want {
 			t.Errorf("without %s the model is the same", set)
