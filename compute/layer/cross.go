@@ -117,6 +117,10 @@ func (c *CrossNetV2) Params(prefix string) []Param {
 	return params
 }
 
+// crossPiece is how many elements CrossNetV2 takes through its elementary
+// operations at a time: they stay in the nearest cache.
+const crossPiece = 1 << 10
+
 // Forward returns the last layer's output [n, Width], valid until the next
 // Forward, of x [n, Width].
 func (c *CrossNetV2) Forward(p [][]float32, x []float32, n int) []float32 {
@@ -132,8 +136,11 @@ func (c *CrossNetV2) Forward(p [][]float32, x []float32, n int) []float32 {
 	for l := range c.linear {
 		c.z[l], c.x[l+1] = grow(c.z[l], n*c.Width), grow(c.x[l+1], n*c.Width)
 		c.linear[l].Forward(c.z[l], c.x[l], p[2*l], p[2*l+1], n)
-		kernel.Mul(c.x[l+1], x, c.z[l])
-		kernel.Add(c.x[l+1], c.x[l])
+		for lo := 0; lo < len(x); lo += crossPiece {
+			hi := min(lo+crossPiece, len(x))
+			kernel.Mul(c.x[l+1][lo:hi], x[lo:hi], c.z[l][lo:hi])
+			kernel.Add(c.x[l+1][lo:hi], c.x[l][lo:hi])
+		}
 	}
 	return c.x[c.Layers]
 }
@@ -146,9 +153,13 @@ func (c *CrossNetV2) Backward(p, dp [][]float32, dx, dy []float32) {
 	c.dz, c.dIn = grow(c.dz, len(dy)), grow(c.dIn, len(dy))
 	clear(dx)
 	for l := c.Layers - 1; l >= 0; l-- {
-		kernel.Mul(c.dz, dy, c.z[l])
-		kernel.Add(dx, c.dz)
-		kernel.Mul(c.dz, dy, c.x[0])
+		for lo := 0; lo < len(dy); lo += crossPiece {
+			hi := min(lo+crossPiece, len(dy))
+			dz, g := c.dz[lo:hi], dy[lo:hi]
+			kernel.Mul(dz, g, c.z[l][lo:hi])
+			kernel.Add(dx[lo:hi], dz)
+			kernel.Mul(dz, g, c.x[0][lo:hi])
+		}
 		c.linear[l].Backward(c.dIn, dp[2*l], dp[2*l+1], c.dz, p[2*l])
 		kernel.Add(dy, c.dIn) // from here on the gradient of the layer's input
 	}

@@ -56,18 +56,18 @@ type cross struct {
 	cross      crossLayersOf
 	tower      *layer.Tower // parallel
 	deep       *layer.MLP   // stacked
-	head       layer.Linear // parallel and crossnet_only
+	head       layer.Joined // parallel and crossnet_only
 
 	params         []Param
 	atDeep, atHead int // where the tensors of the network and of the head begin
 	n              int
 	share          float32 // of the last Forward's input
 	logits         []float32
-	joined         []float32 // [n, head.In], the input of the head
-	dJoined        []float32
-	dCross         []float32 // [n, width]
-	dTower         []float32 // [n, head.In-width]
-	dEmbedding     []float32 // [n, width], by way of the network
+	joined         [][]float32 // inputs of the head: of the cross layers and, if any, of the tower
+	dJoined        [][]float32 // their gradients
+	dCross         []float32   // [n, width]
+	dTower         []float32   // [n, width of the tower]
+	dEmbedding     []float32   // [n, width], by way of the network
 }
 
 func newCross(s Spec, fields int, layers crossLayersOf) *cross {
@@ -75,7 +75,7 @@ func newCross(s Spec, fields int, layers crossLayersOf) *cross {
 	var all layout
 	all.add(layers.Params("cross")...)
 	m.atDeep = len(all)
-	m.head = layer.Linear{In: m.width, Out: 1}
+	m.head = layer.Joined{Widths: []int{m.width}}
 	switch s.CrossStructure {
 	case Stacked:
 		m.deep = layer.NewMLP(m.width, s.Hidden, s.Dropout, s.BatchNorm)
@@ -83,11 +83,11 @@ func newCross(s Spec, fields int, layers crossLayersOf) *cross {
 	case Parallel:
 		m.tower = layer.NewTower(m.width, s.Hidden, s.Dropout, s.BatchNorm)
 		all.add(m.tower.Params("mlp")...)
-		m.head.In += s.Hidden[len(s.Hidden)-1]
+		m.head.Widths = append(m.head.Widths, s.Hidden[len(s.Hidden)-1])
 	}
 	if m.deep == nil {
 		m.atHead = all.add(
-			Param{Name: "fc.weight", Shape: []int{1, m.head.In}, Init: layer.Xavier(m.head.In, 1)},
+			Param{Name: "fc.weight", Shape: []int{1, m.head.In()}, Init: layer.Xavier(m.head.In(), 1)},
 			Param{Name: "fc.bias", Shape: []int{1}})
 	}
 	m.params = all
@@ -106,46 +106,30 @@ func (m *cross) Forward(p [][]float32, x Input) []float32 {
 		m.deep.Forward(p[m.atDeep:], m.logits, crossed, x.N, x.Train, x.Stream)
 		return m.logits
 	}
+	m.joined = append(m.joined[:0], crossed)
 	if m.tower != nil {
-		deep := m.tower.Forward(p[m.atDeep:], e, x.N, x.Train, x.Stream)
-		all := m.head.In
-		m.joined = resize(m.joined, x.N*all)
-		if x.N > 0 {
-			layer.CopyRows(m.joined, all, crossed, m.width, m.width, x.N)
-			layer.CopyRows(m.joined[m.width:], all, deep, all-m.width, all-m.width, x.N)
-		}
-		crossed = m.joined
+		m.joined = append(m.joined, m.tower.Forward(p[m.atDeep:], e, x.N, x.Train, x.Stream))
 	}
-	m.head.Forward(m.logits, crossed, p[m.atHead], p[m.atHead+1], x.N)
+	m.head.Forward(m.logits, m.joined, p[m.atHead], p[m.atHead+1])
 	return m.logits
 }
 
 func (m *cross) Backward(p [][]float32, dLogits []float32, dp [][]float32, dx [][]float32) {
 	m.dCross = resize(m.dCross, m.n*m.width)
-	switch {
-	case m.deep != nil:
+	if m.deep != nil {
 		m.deep.Backward(p[m.atDeep:], dp[m.atDeep:], m.dCross, dLogits, m.share)
-	case m.tower == nil:
-		m.head.Backward(m.dCross, dp[m.atHead], dp[m.atHead+1], dLogits, p[m.atHead])
-	default:
-		m.backwardParallel(p, dLogits, dp)
+	} else {
+		m.dJoined = append(m.dJoined[:0], m.dCross)
+		if m.tower != nil {
+			m.dTower = resize(m.dTower, m.n*m.head.Widths[1])
+			m.dJoined = append(m.dJoined, m.dTower)
+		}
+		m.head.Backward(m.dJoined, dp[m.atHead], dp[m.atHead+1], dLogits, p[m.atHead])
 	}
 	m.cross.Backward(p, dp, dx[0], m.dCross)
 	if m.tower != nil {
+		m.dEmbedding = resize(m.dEmbedding, m.n*m.width)
+		m.tower.Backward(p[m.atDeep:], dp[m.atDeep:], m.dEmbedding, m.dTower, m.share)
 		kernel.Add(dx[0], m.dEmbedding)
 	}
-}
-
-// backwardParallel computes dCross and dEmbedding.
-func (m *cross) backwardParallel(p [][]float32, dLogits []float32, dp [][]float32) {
-	all := m.head.In
-	high := all - m.width
-	m.dJoined, m.dTower = resize(m.dJoined, m.n*all), resize(m.dTower, m.n*high)
-	m.dEmbedding = resize(m.dEmbedding, m.n*m.width)
-	m.head.Backward(m.dJoined, dp[m.atHead], dp[m.atHead+1], dLogits, p[m.atHead])
-	if m.n > 0 {
-		layer.CopyRows(m.dCross, m.width, m.dJoined, all, m.width, m.n)
-		layer.CopyRows(m.dTower, high, m.dJoined[m.width:], all, high, m.n)
-	}
-	m.tower.Backward(p[m.atDeep:], dp[m.atDeep:], m.dEmbedding, m.dTower, m.share)
 }
