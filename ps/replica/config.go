@@ -103,6 +103,8 @@ type Config struct {
 	SegmentBytes int
 	// Files holds the log's segments (default: files in Dir).
 	Files Files
+	// Wrap may stand in front of the log.
+	Wrap func(Disk) Disk
 	// CachedEntries of the log are kept in memory for slow followers (default 64).
 	CachedEntries int
 	// DiskTimeout is the longest a write to the log may take (default 5 s).

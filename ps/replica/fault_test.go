@@ -119,8 +119,8 @@ func TestLeaderWithHungDiskIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	disks := make([]*faultyDisk, 3)
-	c.openLog = func(i int, _ string) disk {
-		disks[i] = &faultyDisk{disk: memDisk{raft.NewInmemStore()}, hang: make(chan struct{})}
+	c.openLog = func(i int, _ string) Disk {
+		disks[i] = &faultyDisk{Disk: memDisk{raft.NewInmemStore()}, hang: make(chan struct{})}
 		return disks[i]
 	}
 	fatal := make(chan error, 3)
@@ -169,8 +169,8 @@ func TestUnreadableLogTakesOnlyThisReplicaOutOfService(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	disks := make([]*faultyDisk, 3)
-	c.openLog = func(i int, dir string) disk {
-		disks[i] = &faultyDisk{disk: memDisk{raft.NewInmemStore()}}
+	c.openLog = func(i int, dir string) Disk {
+		disks[i] = &faultyDisk{Disk: memDisk{raft.NewInmemStore()}}
 		return disks[i]
 	}
 	c.tune = func(_ int, cfg *Config) { cfg.CachedEntries = 1 }

@@ -116,7 +116,11 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 		ServerAddressProvider: g, Logger: raftLogger(cfg.Logger),
 	})
 	net.TimeoutScale = snapshotRate
-	if err := g.start(w, transport{net}); err != nil {
+	var d Disk = w
+	if cfg.Wrap != nil {
+		d = cfg.Wrap(w)
+	}
+	if err := g.start(d, transport{net}); err != nil {
 		net.Close()
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
@@ -166,7 +170,7 @@ func newGroup(cfg Config) *Group {
 }
 
 // start checks the disk and starts raft. It owns d, also when it fails.
-func (g *Group) start(d disk, trans raft.Transport) (err error) {
+func (g *Group) start(d Disk, trans raft.Transport) (err error) {
 	g.trans = trans
 	if g.store, err = newStore(d, filepath.Join(g.cfg.Dir, walFolder), filepath.Join(g.cfg.Dir, tailName), g.fail); err != nil {
 		return errors.Join(err, d.Close())
@@ -210,6 +214,9 @@ func (g *Group) start(d disk, trans raft.Transport) (err error) {
 		return err
 	}
 	if g.raft, err = newRaft(conf, g.adapter, logs, g.store, g.snaps, trans); err != nil {
+		if failed := g.store.failed.Load(); failed != nil {
+			return *failed // a full disk, mostly: nothing is damaged
+		}
 		return err
 	}
 	close(g.ready)
@@ -293,7 +300,7 @@ func (g *Group) raftConfig() *raft.Config {
 	return c
 }
 
-// newRaft is raft.NewRaft with its panics on a damaged disk turned into errors;
+// newRaft is raft.NewRaft with its panics on a damaged Disk turned into errors;
 // the checks before should have found them all.
 func newRaft(conf *raft.Config, f raft.FSM, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) (r *raft.Raft, err error) {
 	defer func() {

@@ -110,7 +110,7 @@ func (memDisk) Close() error { return nil }
 
 // faultyDisk hangs or fails on demand.
 type faultyDisk struct {
-	disk
+	Disk
 	hang chan struct{} // closed: go on
 	hung atomic.Bool
 	read atomic.Pointer[error] // answer of GetLog
@@ -120,18 +120,18 @@ func (d *faultyDisk) StoreLogs(l []*raft.Log) error {
 	if d.hung.Load() {
 		<-d.hang
 	}
-	return d.disk.StoreLogs(l)
+	return d.Disk.StoreLogs(l)
 }
 
 func (d *faultyDisk) GetLog(i uint64, l *raft.Log) error {
 	if p := d.read.Load(); p != nil {
 		return *p
 	}
-	return d.disk.GetLog(i, l)
+	return d.Disk.GetLog(i, l)
 }
 
 func (d *faultyDisk) IsMonotonic() bool {
-	m, ok := d.disk.(raft.MonotonicLogStore)
+	m, ok := d.Disk.(raft.MonotonicLogStore)
 	return ok && m.IsMonotonic()
 }
 
@@ -144,7 +144,7 @@ type cluster struct {
 	inmem   []*raft.InmemTransport // in memory
 	groups  []*Group
 	tune    func(i int, c *Config)
-	openLog func(i int, dir string) disk
+	openLog func(i int, dir string) Disk
 }
 
 func (c *cluster) config(i int) Config {
@@ -209,7 +209,7 @@ func (c *cluster) tryOpen(i int) (err error) {
 	}
 	cfg := c.config(i).withDefaults()
 	if c.openLog == nil {
-		c.openLog = func(i int, dir string) disk {
+		c.openLog = func(i int, dir string) Disk {
 			w, err := openWAL(dir, 1<<20, nil, raftLogger(slog.New(slog.DiscardHandler)))
 			if err != nil {
 				c.t.Fatal(err)

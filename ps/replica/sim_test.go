@@ -28,7 +28,7 @@ func TestSimulatedPartitions(t *testing.T) {
 func simulate(t *testing.T, seed uint64, length time.Duration) {
 	const rows = 3
 	c := newCluster(t, 3)
-	c.openLog = func(int, string) disk { return memDisk{raft.NewInmemStore()} }
+	c.openLog = func(int, string) Disk { return memDisk{raft.NewInmemStore()} }
 	c.tune = func(_ int, cfg *Config) {
 		cfg.Heartbeat, cfg.SnapshotBytes = 500*time.Millisecond, 8<<10
 		cfg.OutstandingEntries = 16

@@ -19,8 +19,8 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// disk is what a log lives on: raft-wal, or a stand-in of the tests.
-type disk interface {
+// Disk is what a log lives on: raft-wal, or a stand-in of the tests.
+type Disk interface {
 	raft.LogStore
 	raft.StableStore
 	io.Closer
@@ -29,7 +29,7 @@ type disk interface {
 // store is raft's view of the disk. It checks every entry that is read, keeps
 // the tail file, and knows how long an operation has been under way.
 type store struct {
-	disk
+	Disk
 	dir  string
 	tail *tailFile
 	// opened is the origin of started: durations since it are monotonic.
@@ -40,6 +40,8 @@ type store struct {
 	// that met it, after telling fail.
 	serving atomic.Bool
 	fail    func(error)
+	// failed is the first write that failed.
+	failed atomic.Pointer[error]
 }
 
 type opKind int
@@ -87,21 +89,21 @@ func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (w 
 }
 
 // newStore wraps an open disk; tailPath is its tail file.
-func newStore(d disk, dir, tailPath string, fail func(error)) (*store, error) {
+func newStore(d Disk, dir, tailPath string, fail func(error)) (*store, error) {
 	tail, err := openTail(tailPath)
 	if err != nil {
 		return nil, err
 	}
-	return &store{disk: d, dir: dir, tail: tail, opened: time.Now(), fail: fail}, nil
+	return &store{Disk: d, dir: dir, tail: tail, opened: time.Now(), fail: fail}, nil
 }
 
 // verify reads the whole log: every checksum, the order of the terms, that
 // nothing synced is missing at its end.
 func (s *store) verify() (first, last uint64, err error) {
-	if first, err = s.disk.FirstIndex(); err != nil {
+	if first, err = s.Disk.FirstIndex(); err != nil {
 		return 0, 0, fmt.Errorf("first index of log %s: %w", s.dir, err)
 	}
-	if last, err = s.disk.LastIndex(); err != nil {
+	if last, err = s.Disk.LastIndex(); err != nil {
 		return 0, 0, fmt.Errorf("last index of log %s: %w", s.dir, err)
 	}
 	known, err := readTail(s.tail.path)
@@ -143,7 +145,7 @@ func (s *store) newestSegment() string { return s.segment(1<<64 - 1) }
 
 // IsMonotonic tells raft that the log has no gaps.
 func (s *store) IsMonotonic() bool {
-	m, ok := s.disk.(raft.MonotonicLogStore)
+	m, ok := s.Disk.(raft.MonotonicLogStore)
 	return ok && m.IsMonotonic()
 }
 
@@ -172,7 +174,7 @@ func (s *store) read(index uint64, l *raft.Log) (err error) {
 		}
 	}()
 	*l = raft.Log{}
-	if err := s.disk.GetLog(index, l); err != nil {
+	if err := s.Disk.GetLog(index, l); err != nil {
 		return err
 	}
 	if err := unseal(l); err != nil {
@@ -197,7 +199,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	for i, l := range logs {
 		sealed[i] = seal(l)
 	}
-	if err := s.disk.StoreLogs(sealed); err != nil {
+	if err := s.Disk.StoreLogs(sealed); err != nil {
 		return s.refuse(fmt.Errorf("append to log %s: %w", s.dir, err))
 	}
 	if err := s.tail.set(logs[len(logs)-1].Index, false); err != nil {
@@ -209,12 +211,12 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 // DeleteRange cuts the log at either end.
 func (s *store) DeleteRange(lo, hi uint64) error {
 	defer s.begin(opDelete)()
-	last, err := s.disk.LastIndex()
+	last, err := s.Disk.LastIndex()
 	if err != nil {
 		return fmt.Errorf("last index of log %s: %w", s.dir, err)
 	}
 	if hi >= last {
-		first, err := s.disk.FirstIndex()
+		first, err := s.Disk.FirstIndex()
 		if err != nil {
 			return fmt.Errorf("first index of log %s: %w", s.dir, err)
 		}
@@ -226,7 +228,7 @@ func (s *store) DeleteRange(lo, hi uint64) error {
 			return s.refuse(err)
 		}
 	}
-	if err := s.disk.DeleteRange(lo, hi); err != nil {
+	if err := s.Disk.DeleteRange(lo, hi); err != nil {
 		return s.refuse(fmt.Errorf("cut log %s: %w", s.dir, err))
 	}
 	return nil
@@ -235,6 +237,7 @@ func (s *store) DeleteRange(lo, hi uint64) error {
 // refuse takes the replica out of service after a failed write: what is on
 // disk is not known any more, and a failed sync must never be tried again.
 func (s *store) refuse(err error) error {
+	s.failed.CompareAndSwap(nil, &err)
 	if s.serving.Load() && !errors.Is(err, wal.ErrClosed) {
 		s.fail(err)
 	}
@@ -246,7 +249,7 @@ func (s *store) Set(key, val []byte) error {
 	defer s.begin(opStable)()
 	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, val)
 	b := append(binary.LittleEndian.AppendUint32(nil, sum), val...)
-	if err := s.disk.Set(key, b); err != nil {
+	if err := s.Disk.Set(key, b); err != nil {
 		err = s.refuse(fmt.Errorf("store %s in %s: %w", key, s.dir, err))
 		if s.serving.Load() {
 			runtime.Goexit() // raft would panic: see GetLog
@@ -258,7 +261,7 @@ func (s *store) Set(key, val []byte) error {
 
 // Get returns a value, or nil when there is none.
 func (s *store) Get(key []byte) ([]byte, error) {
-	b, err := s.disk.Get(key)
+	b, err := s.Disk.Get(key)
 	if err != nil && err.Error() == "not found" {
 		return nil, nil
 	}
@@ -289,7 +292,7 @@ func (s *store) GetUint64(key []byte) (uint64, error) {
 }
 
 // Close closes log and tail file.
-func (s *store) Close() error { return errors.Join(s.disk.Close(), s.tail.close()) }
+func (s *store) Close() error { return errors.Join(s.Disk.Close(), s.tail.close()) }
 
 func (s *store) begin(k opKind) (end func()) {
 	s.started[k].Store(int64(time.Since(s.opened)) + 1)
