@@ -140,8 +140,8 @@ func (a *Agent) work(ctx context.Context) error {
 // still does, a new one otherwise.
 func (a *Agent) obey(ctx context.Context, current *assignment, order *proto.NodeOrder) *assignment {
 	w := order.GetWorker()
-	if current != nil && w != nil && current.serves(w) {
-		current.adopt(w)
+	if current != nil && w != nil && current.serves(w) && current.adopt(w) {
+		// It goes on.
 	} else {
 		var keep *openData
 		if current != nil {

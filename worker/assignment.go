@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	pb "google.golang.org/protobuf/proto"
 
@@ -27,6 +28,11 @@ type assignment struct {
 	done chan struct{}
 	data *openData
 	ps   *client.Client
+
+	// mu guards what follows, of an evaluation.
+	mu sync.Mutex
+	// again is set when it is ordered anew, ended when it has ended.
+	again, ended bool
 }
 
 // openData is the data of one run, shown in the metrics while it is open.
@@ -84,9 +90,28 @@ func (s *assignment) serves(o *proto.WorkerOrder) bool {
 	return pb.Equal(was, is)
 }
 
-// adopt takes over the order's routes.
-func (s *assignment) adopt(o *proto.WorkerOrder) {
+// adopt takes over the order's routes. An evaluation that is ordered anew is to
+// be delivered again: the order comes from a leader that does not have its
+// scores, because the one that took them lost its office. adopt returns false
+// when it has ended already.
+func (s *assignment) adopt(o *proto.WorkerOrder) bool {
 	s.ps.SetRoutes(routes(o))
+	if o.GetTask() != proto.Task_TASK_EVALUATE {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.again = true
+	return !s.ended
+}
+
+// repeats tells, at the end of an evaluation, whether it was ordered anew.
+func (s *assignment) repeats() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again := s.again
+	s.again, s.ended = false, !again
+	return again
 }
 
 // release hands the open data to the next assignment of the run. Only after done.
@@ -139,7 +164,11 @@ func (s *assignment) run(ctx context.Context) error {
 		return err
 	}
 	if s.order.GetTask() == proto.Task_TASK_EVALUATE {
-		return s.evaluate(ctx, t)
+		for {
+			if err := s.evaluate(ctx, t); err != nil || !s.repeats() {
+				return err
+			}
+		}
 	}
 	lanes := make([]int, len(s.order.GetLanes()))
 	for i, l := range s.order.GetLanes() {
