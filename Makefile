@@ -14,6 +14,9 @@ image: ## write container images for amd64 and arm64 to bin/image (TAG=name:tag)
 test: ## run every test
 	go test ./...
 
+sim: ## simulate SEEDS schedules of faults (default 1000), the first is FIRST
+	go test ./e2e/sim -run 'TestSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
+
 race: ## run the tests of the concurrent packages under the race detector
 	.ci/run race
 
@@ -30,4 +33,4 @@ proto: ## regenerate proto/*.pb.go (needs protoc, protoc-gen-go, protoc-gen-go-g
 	protoc --go_out=. --go_opt=module=github.com/fathom-train/fathom \
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/fathom-train/fathom proto/*.proto
 
-.PHONY: help build image test race lint quickstart ci proto
+.PHONY: help build image test race lint quickstart ci proto sim

@@ -92,8 +92,8 @@ var layers = map[string][]string{
 // that is not listed belongs to nobody and must not be imported.
 var owners = map[string][]string{
 	"github.com/apache/arrow/go/v17":         {"worker/dataset"},
-	"github.com/hashicorp/raft":              {"ps/replica"},
-	"github.com/hashicorp/raft-wal":          {"ps/replica", "e2e/sim"}, // sim: a disk of its own under the log
+	"github.com/hashicorp/raft":              {"ps/replica", "e2e/sim"},
+	"github.com/hashicorp/raft-wal":          {"ps/replica", "e2e/sim"}, // sim: disks of its own under and above the log
 	"github.com/hashicorp/go-hclog":          {"ps/replica"},
 	"go.etcd.io/etcd":                        {"coordinator/store"},
 	"go.uber.org/zap":                        {"coordinator/store"},
