@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -38,6 +39,9 @@ type clusterOptions struct {
 	log        logLevel
 	profileDir string // empty: no profiles
 	insecure   bool
+	// restartsMax is how often a process may die before the run is given up; 0:
+	// the usual number.
+	restartsMax int
 }
 
 // startLocal starts a job's processes on this machine.
@@ -47,7 +51,7 @@ func startLocal(ctx context.Context, j *job.Job, dir string, o clusterOptions, r
 	if err != nil {
 		return nil, err
 	}
-	c, err := local.Start(ctx, p, local.Options{WorkDir: dir})
+	c, err := local.Start(ctx, p, local.Options{WorkDir: dir, RestartsMax: o.restartsMax})
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +93,17 @@ func (l *localCluster) metricsAddresses() map[string]string {
 	addresses := map[string]string{}
 	for _, name := range l.processes {
 		if a, ok := l.Address(plan.Port{Process: name, Name: "metrics"}); ok {
+			addresses[name] = a
+		}
+	}
+	return addresses
+}
+
+// servers makes the cluster a victim.
+func (l *localCluster) servers() map[string]string {
+	addresses := map[string]string{}
+	for _, name := range l.processes {
+		if a, ok := l.Address(plan.Port{Process: name, Name: "listen"}); ok && strings.HasPrefix(name, string(plan.PS)+"-") {
 			addresses[name] = a
 		}
 	}

@@ -114,7 +114,7 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 		fmt.Fprintf(a.err, "%s: working in %s\n", j.Metadata.Name, dir)
 	}
 	p := newProgress(a.err, f.output, a.now)
-	c, err := a.startCluster(ctx, j, dir, clusterOptions{f.log, profileDir, f.insecure}, p.restarted)
+	c, err := a.startCluster(ctx, j, dir, clusterOptions{log: f.log, profileDir: profileDir, insecure: f.insecure}, p.restarted)
 	if err != nil {
 		p.close()
 		return fmt.Errorf("start the cluster: %w", err)

@@ -92,7 +92,7 @@ func (c *Cluster) prepare() (err error) {
 		c.members = append(c.members, &member{cluster: c, process: process, log: log,
 			ready: make(chan struct{}), ended: make(chan struct{})})
 		if process.Data {
-			if err := os.MkdirAll(dataDir(dir, process.Name), 0o755); err != nil {
+			if err := os.MkdirAll(DataDir(dir, process.Name), 0o755); err != nil {
 				return fmt.Errorf("create data directory: %w", err)
 			}
 		}

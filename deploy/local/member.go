@@ -111,7 +111,7 @@ func (m *member) start() (*exec.Cmd, error) {
 	if c.isStopping() {
 		return nil, ErrStopped
 	}
-	args := c.plan.Expand(m.process.Args, c.ports.address, dataDir(c.options.WorkDir, m.process.Name), CredentialsDir(c.options.WorkDir, m.process.Name))
+	args := c.plan.Expand(m.process.Args, c.ports.address, DataDir(c.options.WorkDir, m.process.Name), CredentialsDir(c.options.WorkDir, m.process.Name))
 	cmd := exec.Command(c.options.Binary, args...)
 	cmd.Env = append(cmd.Environ(), c.options.Env...)
 	cmd.Stderr = m.log

@@ -102,6 +102,7 @@ func CredentialsDir(workDir, process string) string {
 // AdminName is the name of the certificate for commands.
 const AdminName = "admin"
 
-func dataDir(workDir, process string) string {
+// DataDir returns where a process keeps what a restart must find again.
+func DataDir(workDir, process string) string {
 	return filepath.Join(workDir, "data", process)
 }

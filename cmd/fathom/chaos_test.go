@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/fathom-train/fathom/coordinator/job"
+)
+
+func TestFaultsAreAFunctionOfTheSeed(t *testing.T) {
+	j := &job.Job{}
+	j.Spec.Cluster = job.Cluster{Workers: 2, PS: 3}
+	a, b, other := drawFaults(4, 200, j), drawFaults(4, 200, j), drawFaults(5, 200, j)
+	if !reflect.DeepEqual(a, b) || reflect.DeepEqual(a, other) {
+		t.Error("the same seed must give the same faults, another seed others")
+	}
+	seen := map[string]bool{}
+	for i, f := range a {
+		for _, n := range f.names {
+			seen[n] = true
+		}
+		seen[string(f.kind)] = true
+		if f.at < 0 || f.at >= 1 || i > 0 && f.at < a[i-1].at {
+			t.Errorf("fault %d is due at %v of the job", i, f.at)
+		}
+	}
+	for _, want := range []string{"etcd", "coordinator", "ps-0", "ps-1", "ps-2", "worker-0", "worker-1", string(kindKill), string(kindStop), string(kindLeader)} {
+		if !seen[want] {
+			t.Errorf("200 faults never name %q", want)
+		}
+	}
+}
+
+func TestChaosReportTellsWhetherTheModelIsTheSame(t *testing.T) {
+	for _, c := range []struct{ got, verdict string }{{strings.Repeat("a", 32), "the same model"}, {strings.Repeat("b", 32), "ANOTHER MODEL"}} {
+		r := &chaosReport{Expected: strings.Repeat("a", 32), Got: c.got, Faults: []chaosOutcome{
+			{Fault: "kill -9 ps-0", Made: true, Step: 7, Effect: "paused", Recovery: 0.5},
+			{Fault: "kill -9 ps-1", Made: true, Step: 9, Effect: "paused", Recovery: 2},
+			{Fault: "kill -9 etcd", Made: true, Step: 11, Effect: "no pause"},
+			{Fault: "stop ps-2 for 1.0s", Effect: "not made: the training ended before"},
+		}}
+		r.finish()
+		if r.Made != 3 || r.Recovery.Median != 2 || r.Recovery.Max != 2 {
+			t.Errorf("%d made, recovery %+v", r.Made, r.Recovery)
+		}
+		var out bytes.Buffer
+		if err := (&app{out: &out}).printChaos(outputText, r); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"kill -9 ps-0", "0.50s", "3 of 4 faults made", c.verdict} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q is missing in\n%s", want, out.String())
+			}
+		}
+	}
+}
+
+func TestChaosRefusesABadCommandLine(t *testing.T) {
+	for _, f := range []chaosFlags{{faults: 0}, {faults: 1, hash: "abc"}} {
+		if err := f.check(); exitCode(err) != exitInput {
+			t.Errorf("%+v is refused with %v", f, err)
+		}
+	}
+	// A cluster whose processes cannot be signalled is refused, too.
+	m := &faultMaker{}
+	if _, err := m.start(context.Background(), struct{ cluster }{}, ""); err == nil || errors.Is(err, errInterrupted) {
+		t.Errorf("start: %v", err)
+	}
+}
