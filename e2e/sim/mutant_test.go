@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,8 +14,7 @@ import (
 )
 
 // TestFaultsOfTheSystemAreFound breaks what the system promises, at the seams
-// of the simulation, and wants every breach to be noticed. What is broken inside
-// the code is in TestMutants.
+// of the simulation, and wants every breach to be noticed.
 func TestFaultsOfTheSystemAreFound(t *testing.T) {
 	known := baseline(t)
 	push, pull := proto.ParameterServer_Push_FullMethodName, proto.ParameterServer_Pull_FullMethodName
@@ -61,7 +61,7 @@ func TestFaultsOfTheSystemAreFound(t *testing.T) {
 					}
 				}
 			},
-			schedule{faults: []fault{{after: 300 * time.Millisecond, lasts: 100 * time.Millisecond, kind: "power all", nodes: servers, draw: 1}}}, ""},
+			schedule{faults: slices.Repeat([]fault{{after: time.Second, lasts: 100 * time.Millisecond, kind: "power all", nodes: servers, draw: 1}}, 6)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -30,7 +30,7 @@ import (
 )
 
 var (
-	seeds  = flag.Int("sim.seeds", 0, "schedules to run (default 120, with -short 20)")
+	seeds  = flag.Int("sim.seeds", 0, "schedules to run (default 100, with -short 20)")
 	first  = flag.Uint64("sim.first", 1, "seed of the first schedule")
 	repeat = flag.Int("sim.repeat", 1, "run every schedule so often")
 	logs   = flag.Bool("sim.log", false, "print what every process logs")
@@ -250,7 +250,7 @@ func baseline(t *testing.T) *truth {
 func TestSimulation(t *testing.T) {
 	n := *seeds
 	if n == 0 {
-		n = 120
+		n = 100
 		if testing.Short() {
 			n = 20
 		}
