@@ -17,6 +17,9 @@ test: ## run every test
 sim: ## simulate SEEDS schedules of faults (default 1000), the first is FIRST
 	go test ./e2e/sim -run 'TestSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
 
+faults: ## kill and stop every role of a real cluster in every phase (about 10 minutes)
+	FATHOM_FAULTS=all go test ./e2e -run TestFaultsChangeNothing -count=1 -v -timeout 60m
+
 race: ## run the tests of the concurrent packages under the race detector
 	.ci/run race
 
@@ -33,4 +36,4 @@ proto: ## regenerate proto/*.pb.go (needs protoc, protoc-gen-go, protoc-gen-go-g
 	protoc --go_out=. --go_opt=module=github.com/fathom-train/fathom \
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/fathom-train/fathom proto/*.proto
 
-.PHONY: help build image test race lint quickstart ci proto sim
+.PHONY: help build image test race lint quickstart ci proto sim faults

@@ -67,11 +67,17 @@ type fathomRun struct {
 // start runs the binary with the arguments and environment added to ours.
 func start(t *testing.T, env []string, args ...string) *fathomRun {
 	t.Helper()
+	return startIn(t, t.TempDir(), env, args...)
+}
+
+// startIn is start with a working directory of the caller's.
+func startIn(t *testing.T, workdir string, env []string, args ...string) *fathomRun {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &fathomRun{t: t, workdir: t.TempDir(), done: make(chan struct{})}
+	r := &fathomRun{t: t, workdir: workdir, done: make(chan struct{})}
 	r.cmd = exec.Command(path, args...)
 	if args[0] == "run" {
 		r.cmd.Args = append(r.cmd.Args, "--workdir", r.workdir, "-o", "json")

@@ -112,7 +112,7 @@ var owners = map[string][]string{
 
 // testModules are for tests only, of every package.
 var testModules = []string{
-	"github.com/google/go-cmp", "golang.org/x/net", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/pod-security-admission", "sigs.k8s.io/yaml", "pgregory.net/rapid", "go.uber.org/goleak",
+	"github.com/google/go-cmp", "golang.org/x/net", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/pod-security-admission", "sigs.k8s.io/yaml", "pgregory.net/rapid", "go.uber.org/goleak", "github.com/anishathalye/porcupine",
 	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/prometheus/client_golang",
 }
 

@@ -253,13 +253,13 @@ func (c *calls) trained() bool {
 // operation is one call to a shard, for the check of linearizability. Time is
 // a count of beginnings and ends.
 type operation struct {
-	client      string
-	push        bool
-	shard       uint32
-	step        uint64
-	lane        uint16
-	begin, end  int64
-	ok, unknown bool
+	client     string
+	push       bool
+	shard      uint32
+	step       uint64
+	lane       uint16
+	begin, end int64
+	ok         bool
 }
 
 func (c *calls) begin(node, method string, q *proto.Frame) int {

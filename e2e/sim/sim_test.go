@@ -23,6 +23,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anishathalye/porcupine"
+
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -39,6 +41,9 @@ var (
 // progressLimit is how long, in simulated time, a job may take to end after the
 // last fault.
 const progressLimit = 3 * time.Minute
+
+// lanes of every step.
+const lanes = 2
 
 // scratch is a folder in memory if there is one.
 var scratch = sync.OnceValues(func() (string, error) {
@@ -63,7 +68,7 @@ func small() []byte {
 		Data: job.Data{Format: "synthetic", Synthetic: &job.Synthetic{
 			TrainRows: 240, ValidRows: 40, TestRows: 40, Numeric: 1, Categorical: 2, Vocabulary: 40, Seed: 3}},
 		Model:   model.Spec{Name: "deepfm", EmbeddingDim: 2, Hidden: []int{3}},
-		Train:   job.Train{Epochs: 2, BatchSize: 16, Lanes: 2, Seed: 7},
+		Train:   job.Train{Epochs: 2, BatchSize: 16, Lanes: lanes, Seed: 7},
 		Cluster: job.Cluster{Workers: 2, PS: 3, Replicas: 3, Shards: 2},
 	}}
 	j = j.WithDefaults()
@@ -87,6 +92,9 @@ func simulate(t *testing.T, name string, random uint64, s schedule, known *truth
 	o, found := trySimulate(t, name, random, s, known, alter)
 	for _, f := range found {
 		t.Error(f)
+	}
+	if linearizable(o.ops, 10*time.Second) == porcupine.Illegal {
+		t.Error("the pulls and pushes could not have happened one after the other")
 	}
 	return o
 }
