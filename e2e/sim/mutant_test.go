@@ -61,7 +61,7 @@ func TestFaultsOfTheSystemAreFound(t *testing.T) {
 					}
 				}
 			},
-			schedule{faults: slices.Repeat([]fault{{after: time.Second, lasts: 100 * time.Millisecond, kind: "power all", nodes: servers, draw: 1}}, 6)}, ""},
+			schedule{faults: slices.Repeat([]fault{{after: 150 * time.Millisecond, lasts: 50 * time.Millisecond, kind: "power all", nodes: servers, draw: 1}}, 6)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -45,7 +45,7 @@ func (c *cluster) smallSnapshots() {
 	c.tune = func(_ int, cfg *Config) {
 		cfg.OutstandingEntries, cfg.TrailingEntries, cfg.SnapshotBytes, cfg.CachedEntries = 8, 9, 4<<10, 1
 	}
-	c.openLog = func(int, string) disk { return memDisk{raft.NewInmemStore()} }
+	c.openLog = func(int, string) Disk { return memDisk{raft.NewInmemStore()} }
 	c.memory()
 }
 
