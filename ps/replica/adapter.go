@@ -27,6 +27,8 @@ type adapter struct {
 	onConfiguration func(index uint64, c raft.Configuration)
 	// onSnapshot learns the size of a snapshot that was written.
 	onSnapshot func(bytes int64)
+	// pace slows the writing of a snapshot down; done is called at its end.
+	pace func(sink raft.SnapshotSink) (w io.Writer, done func())
 	// leads tells whether this replica leads now.
 	leads func() bool
 	// onBroken learns why a snapshot could not be loaded.
@@ -135,7 +137,9 @@ type frozen struct {
 
 // Persist writes the view.
 func (f *frozen) Persist(sink raft.SnapshotSink) error {
-	n, err := f.view.WriteTo(sink)
+	w, done := f.adapter.pace(sink)
+	n, err := f.view.WriteTo(w)
+	done()
 	if err != nil {
 		sink.Cancel()
 		return fmt.Errorf("write snapshot: %w", err)

@@ -146,6 +146,10 @@ func newGroup(cfg Config) *Group {
 		state: g.state, metrics: cfg.Metrics,
 		onApplied: g.poke, onRestored: g.poke,
 		onConfiguration: g.setConfiguration,
+		pace: func(sink raft.SnapshotSink) (io.Writer, func()) {
+			sync, done := g.snaps.syncer(sink)
+			return &pacedWriter{w: sink, sync: sync, stop: g.life.Done()}, done
+		},
 		leads: func() bool {
 			select {
 			case <-g.ready:
