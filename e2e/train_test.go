@@ -106,6 +106,23 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 	})
 }
 
+// TestAsyncSurvivesKills has the leader of a shard and a worker killed in mode
+// async. What is lost or applied twice, the state machine's own tests find;
+// here training ends, as good as in mode sync.
+func TestAsyncSurvivesKills(t *testing.T) {
+	job := writeFile(t, "small.yaml", smallJob)
+	r := start(t, nil, "run", job, "--set", "spec.train.mode=async", "--set", "spec.train.staleness=2")
+	leader := r.leaderPast(20, limit)
+	for _, pid := range []int{leader.pid, r.children("worker")[0].pid} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := r.result(limit); got.Metrics["test"].AUC < 0.6 {
+		t.Errorf("metrics %+v: nothing was learnt", got.Metrics)
+	}
+}
+
 func TestInterruptLeavesNoProcess(t *testing.T) {
 	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob), "--set", "spec.train.epochs=200")
 	r.leaderPast(3, limit)

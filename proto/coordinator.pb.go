@@ -2062,6 +2062,7 @@ type Schema struct {
 	Tables        []*Table               `protobuf:"bytes,6,rep,name=tables,proto3" json:"tables,omitempty"`
 	Dense         []*DenseTensor         `protobuf:"bytes,7,rep,name=dense,proto3" json:"dense,omitempty"`
 	PipelineDepth uint32                 `protobuf:"varint,8,opt,name=pipeline_depth,json=pipelineDepth,proto3" json:"pipeline_depth,omitempty"` // by how many steps a push may be ahead of the next
+	Async         bool                   `protobuf:"varint,9,opt,name=async,proto3" json:"async,omitempty"`                                      // lanes are applied one by one
 	// Of a later phase of the job: how often the tables were formed anew, the
 	// version that did it, and what they take over from those before.
 	Phase         uint32   `protobuf:"varint,20,opt,name=phase,proto3" json:"phase,omitempty"`
@@ -2159,6 +2160,13 @@ func (x *Schema) GetPipelineDepth() uint32 {
 		return x.PipelineDepth
 	}
 	return 0
+}
+
+func (x *Schema) GetAsync() bool {
+	if x != nil {
+		return x.Async
+	}
+	return false
 }
 
 func (x *Schema) GetPhase() uint32 {
@@ -3227,7 +3235,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
 	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
-	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xc9\x03\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xdf\x03\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -3238,6 +3246,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06tables\x18\x06 \x03(\v2\x10.fathom.v1.TableR\x06tables\x12,\n" +
 	"\x05dense\x18\a \x03(\v2\x16.fathom.v1.DenseTensorR\x05dense\x12%\n" +
 	"\x0epipeline_depth\x18\b \x01(\rR\rpipelineDepth\x12\x14\n" +
+	"\x05async\x18\t \x01(\bR\x05async\x12\x14\n" +
 	"\x05phase\x18\x14 \x01(\rR\x05phase\x12\x12\n" +
 	"\x04base\x18\x15 \x01(\x04R\x04base\x12\x1f\n" +
 	"\vcarry_dense\x18\x16 \x01(\bR\n" +

@@ -18,7 +18,7 @@ import (
 func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 	s := fsm.Schema{
 		Job: p.GetJob(), Run: p.GetRun(), Seed: p.GetSeed(),
-		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()), PipelineDepth: int(p.GetPipelineDepth()),
+		Lanes: int(p.GetLanes()), PreImages: int(p.GetPreImages()), PipelineDepth: int(p.GetPipelineDepth()), Async: p.GetAsync(),
 		ClipNorm: p.GetClipNorm(), NoiseScale: p.GetNoiseScale(),
 		Phase: p.GetPhase(), Base: p.GetBase(), CarryDense: p.GetCarryDense(),
 	}

@@ -109,14 +109,14 @@ func (v *service) push(ctx context.Context, h *hosted, header wire.PushHeader, c
 	if err != nil {
 		return false, err
 	}
-	step, err := check(header, chunks)
+	id, err := check(header, chunks)
 	if err != nil {
 		return false, err
 	}
 	var version uint64
 	var configured bool
 	g.Inspect(func(state *fsm.State) { version, configured = state.Version() })
-	if configured && step <= version {
+	if configured && id.Step <= version {
 		// Applied here means committed: the copy need not go through the log.
 		return true, nil
 	}
@@ -146,14 +146,17 @@ func (v *service) push(ctx context.Context, h *hosted, header wire.PushHeader, c
 			return false, r.Err
 		}
 	}
+	if id.Attempt != 0 && !results[len(results)-1].Complete {
+		return false, refuse(proto.Reason_REASON_NOT_READY, "another attempt at step %d lane %d came between: send it again", id.Step, id.Lane)
+	}
 	return duplicate, nil
 }
 
 // check keeps out of the log what is damaged, neither push nor totals, or of
-// another run, and returns the step. Everything else the state machine judges.
-func check(header wire.PushHeader, chunks [][]byte) (step uint64, err error) {
+// another run, and returns what it is of. Everything else the state machine judges.
+func check(header wire.PushHeader, chunks [][]byte) (id wire.PushID, err error) {
 	if len(chunks) == 0 {
-		return 0, refuse(proto.Reason_REASON_INVALID, "push without a chunk")
+		return id, refuse(proto.Reason_REASON_INVALID, "push without a chunk")
 	}
 	var first wire.Push
 	if kind, err := wire.Kind(chunks[0]); err == nil && kind == wire.KindReduce && len(chunks) == 1 {
@@ -161,24 +164,24 @@ func check(header wire.PushHeader, chunks [][]byte) (step uint64, err error) {
 		if err == nil && r.Run != header.Run {
 			err = refuse(proto.Reason_REASON_INVALID, "push of run %016x carries totals of run %016x", header.Run, r.Run)
 		}
-		return r.Step, err
+		return wire.PushID{Step: r.Step}, err
 	}
 	if err := wire.ParsePush(chunks[0], &first); err != nil {
-		return 0, fmt.Errorf("chunk 0: %w", err)
+		return id, fmt.Errorf("chunk 0: %w", err)
 	}
 	if first.ID.Run != header.Run {
-		return 0, refuse(proto.Reason_REASON_INVALID, "push of run %016x carries a chunk of run %016x", header.Run, first.ID.Run)
+		return id, refuse(proto.Reason_REASON_INVALID, "push of run %016x carries a chunk of run %016x", header.Run, first.ID.Run)
 	}
 	for i, c := range chunks[1:] {
 		i++
 		if len(c) > wire.MaxChunk {
-			return 0, refuse(proto.Reason_REASON_INVALID, "chunk %d has %d bytes, at most %d are allowed", i, len(c), wire.MaxChunk)
+			return id, refuse(proto.Reason_REASON_INVALID, "chunk %d has %d bytes, at most %d are allowed", i, len(c), wire.MaxChunk)
 		}
 		if kind, err := wire.Kind(c); err != nil || kind != wire.KindPush {
-			return 0, refuse(proto.Reason_REASON_INVALID, "chunk %d is no push: %v", i, err)
+			return id, refuse(proto.Reason_REASON_INVALID, "chunk %d is no push: %v", i, err)
 		}
 	}
-	return first.ID.Step, nil
+	return first.ID, nil
 }
 
 // ShardStatus tells version and leader of one shard.

@@ -183,7 +183,7 @@ spec:
 // shardOf starts the job's only shard and returns the route to it.
 func shardOf(t *testing.T, j *job.Job) *proto.ShardRoute {
 	t.Helper()
-	schema := fsm.Schema{Job: "small-1", Run: 1, Seed: 1, Lanes: 2, PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
+	schema := fsm.Schema{Job: "small-1", Run: 1, Seed: 1, Lanes: 2, PreImages: j.PreImages(), PipelineDepth: j.Depth(), Async: j.Async()}
 	tables, err := j.Tables()
 	if err != nil {
 		t.Fatal(err)

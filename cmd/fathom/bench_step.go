@@ -171,7 +171,7 @@ func localShards(j *job.Job, shards int) (*client.Client, []*fsm.State, error) {
 	var states []*fsm.State
 	for _, s := range shard.Even(shards).Shards {
 		schema := fsm.Schema{Job: j.Metadata.Name, Run: benchRun, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes,
-			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
+			PreImages: j.PreImages(), PipelineDepth: j.Depth(), Async: j.Async()}
 		for _, t := range tables {
 			columns := make([]table.Column, len(t.Columns))
 			for i, c := range t.Columns {

@@ -128,18 +128,30 @@ func (s Synthetic) withDefaults() Synthetic {
 	return s
 }
 
-// defaultPipelineDepth overlaps computing a step with pushing and applying the
-// one before it.
-const defaultPipelineDepth = 1
+// The modes of training.
+const (
+	ModeSync  = "sync"
+	ModeAsync = "async"
+)
+
+const (
+	// defaultPipelineDepth overlaps computing a step with pushing and applying the
+	// one before it.
+	defaultPipelineDepth = 1
+	// defaultStaleness lets a worker that is held up for a moment catch up.
+	defaultStaleness = 4
+)
 
 func (t Train) withDefaults() Train {
 	setDefault(&t.Epochs, 1)
 	setDefault(&t.BatchSize, 4096)
 	setDefault(&t.Lanes, 4)
-	setDefault(&t.Mode, "sync")
-	if t.PipelineDepth == nil {
-		depth := defaultPipelineDepth
+	setDefault(&t.Mode, ModeSync)
+	switch depth, staleness := defaultPipelineDepth, defaultStaleness; {
+	case t.Mode == ModeSync && t.PipelineDepth == nil:
 		t.PipelineDepth = &depth
+	case t.Mode == ModeAsync && t.Staleness == nil:
+		t.Staleness = &staleness
 	}
 	setDefault(&t.Compute, model.F32)
 	setDefault(&t.PositiveWeight, 1)

@@ -50,6 +50,7 @@ const (
 	fieldsMax = model.FieldsMax
 	// pipelineDepthMax is what the state machine of a shard allows.
 	pipelineDepthMax = 8
+	stalenessMax     = 64
 )
 
 // rules has one entry for every field of the job, by pattern; a test compares
@@ -190,8 +191,9 @@ var trainRules = map[string]rule{
 	"spec.train.early_stopping":          means("Ends the training when validations no longer improve.").byDefault("none: all epochs"),
 	"spec.train.early_stopping.patience": means("After how many validations without improvement in a row.").in(1, 10000),
 	"spec.train.positive_weight":         means("Weight of the samples of label 1; those of label 0 have 1. It multiplies spec.data.weight, and makes the scores larger than the share of positives.").in(0, 1<<20),
-	"spec.train.mode":                    means("sync: every step waits for all of its lanes; the result is the same to the last bit however the job runs.").of("sync"),
-	"spec.train.pipeline_depth":          means("How many steps may be under way in front of the one being computed: with depth k, step s is computed on the parameters after step s-1-k, so that pulling and computing overlap with pushing and applying. Part of the result; 0 is textbook synchronous training.").in(0, pipelineDepthMax),
+	"spec.train.mode":                    means("sync: every step waits for all of its lanes; the result is the same to the last bit however the job runs. async: every lane changes the parameters as soon as it is there, which is faster when workers differ in speed; every update is applied once, but two runs differ.").of(ModeSync, ModeAsync),
+	"spec.train.staleness":               means("By how many steps a lane may be ahead of the slowest one (mode async).").in(0, stalenessMax).byDefault("4 in mode async"),
+	"spec.train.pipeline_depth":          means("How many steps may be under way in front of the one being computed: with depth k, step s is computed on the parameters after step s-1-k, so that pulling and computing overlap with pushing and applying. Part of the result; 0 is textbook synchronous training.").in(0, pipelineDepthMax).byDefault("1 in mode sync"),
 	"spec.train.compute":                 means("Format of the operands of the networks' matrix products: f32, or bf16, which rounds them to bfloat16 (sums, weights and everything else stay float32). bf16 is faster on processors with AVX512_BF16 and trains a slightly different model, the same to the last bit on every processor.").of(model.Computes()...),
 	"spec.train.optimizer":               means("Optimizer of the embedding rows."),
 	"spec.train.dense_optimizer":         means("Optimizer of the tensors of the network.").byDefault("that of the rows"),

@@ -132,11 +132,14 @@ type Train struct {
 	Plateau *Plateau `json:"plateau,omitempty"`
 	// EarlyStopping ends the training when they no longer improve.
 	EarlyStopping *EarlyStopping `json:"early_stopping,omitempty"`
-	// Mode is sync, the bit-identical mode.
+	// Mode is sync, the bit-identical mode, or async.
 	Mode string `json:"mode"`
 	// PipelineDepth k makes step s start from version s-1-k, so that a step is
 	// computed while those in front of it are pushed and applied.
 	PipelineDepth *int `json:"pipeline_depth,omitempty"`
+	// Staleness is, in mode async, by how many steps a lane may be ahead of the
+	// slowest one.
+	Staleness *int `json:"staleness,omitempty"`
 	// Compute is f32 (default) or bf16: the format of the operands of the
 	// networks' matrix products.
 	Compute string `json:"compute"`

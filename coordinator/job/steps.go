@@ -67,7 +67,7 @@ func (j *Job) Lane(trainRows, step int64, lane int) (epoch, lo, hi, batch int64)
 // pipeline of depth k that after step-1-k, but none before first, the version
 // that the tables were formed at.
 func (j *Job) BaseVersion(first, step uint64) uint64 {
-	behind := 1 + uint64(*j.Spec.Train.PipelineDepth)
+	behind := 1 + uint64(j.Depth())
 	return max(step, first+behind) - behind
 }
 
@@ -75,4 +75,22 @@ func (j *Job) BaseVersion(first, step uint64) uint64 {
 // go back to. A shard is at most 1+k versions ahead of the slowest, as a step
 // is computed on what all have reached; and whoever computes the next step of
 // the slowest again reads a version that is k older still.
-func (j *Job) PreImages() int { return 1 + 2**j.Spec.Train.PipelineDepth }
+// In mode async the newest state is read.
+func (j *Job) PreImages() int {
+	if j.Async() {
+		return 0
+	}
+	return 1 + 2*j.Depth()
+}
+
+// Async tells whether the mode is async.
+func (j *Job) Async() bool { return j.Spec.Train.Mode == ModeAsync }
+
+// Depth is by how many steps a lane may be ahead: the depth of the pipeline, or
+// the staleness that mode async allows.
+func (j *Job) Depth() int {
+	if j.Async() {
+		return *j.Spec.Train.Staleness
+	}
+	return *j.Spec.Train.PipelineDepth
+}

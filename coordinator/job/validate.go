@@ -183,6 +183,25 @@ func (c *checker) train(t *Train) {
 	if t.Lanes > t.BatchSize {
 		c.fault("spec.train.lanes", "%d lanes cannot share a batch of %d samples", t.Lanes, t.BatchSize)
 	}
+	if t.Mode == ModeAsync {
+		if t.PipelineDepth != nil {
+			c.fault("spec.train.pipeline_depth", "mode async has no pipeline: remove it; staleness bounds how far lanes are apart")
+		}
+		if t.ClipNorm > 0 {
+			c.fault("spec.train.clip_norm", "mode async applies lanes one by one, so nobody knows the norm of a step: remove it, or use mode sync")
+		}
+		if t.NoiseScale > 0 {
+			c.fault("spec.train.noise_scale", "mode async applies lanes one by one, so nobody can compare them: remove it, or use mode sync")
+		}
+		if o := t.Optimizer; o.Layerwise() && o.Granularity != optim.Row {
+			c.fault("spec.train.optimizer.granularity", "%s needs all lanes of a step at once, which mode async does not have: use row, or mode sync", o.Granularity)
+		}
+		if t.Optimizer.EveryRow {
+			c.fault("spec.train.optimizer.every_row", "the updates of rows that a step does not reach need steps in order, which mode async does not have: remove it, or use mode sync")
+		}
+	} else if t.Staleness != nil {
+		c.fault("spec.train.staleness", "only mode async has it: remove it; mode sync has pipeline_depth")
+	}
 }
 
 // validates tells whether there is a validation split.

@@ -51,7 +51,7 @@ type Rows struct {
 // every dense tensor.
 type Gradients struct {
 	Rows []RowGradients
-	// Dense has one gradient per dense tensor, by id.
+	// Dense has one gradient per dense tensor, by id; nil: the lane has none.
 	Dense [][]float32
 }
 
@@ -215,6 +215,9 @@ func (c *Client) pushShard(ctx context.Context, i int, route Route, id wire.Push
 		buf.push.Rows(r.Table, r.Width, r.Keys[lo:hi], r.Counts[lo:hi], r.Values[lo*r.Width:hi*r.Width])
 	}
 	for _, d := range route.Dense {
+		if grads.Dense == nil {
+			break
+		}
 		buf.push.Dense(d, grads.Dense[d])
 	}
 	header := wire.PushHeader{Run: c.run, Shard: uint32(route.Shard)}

@@ -109,6 +109,9 @@ func (s *State) push(index uint64, c *chunk) Result {
 	m := s.model
 	m.put(c)
 	s.applied = index
+	if m.schema.Async && complete {
+		m.applyLane(c.push.ID, s.recycle)
+	}
 	if s.settle() {
 		s.notify()
 	}

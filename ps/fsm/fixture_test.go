@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"sort"
-	"testing"
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
@@ -119,7 +118,12 @@ func noise(n int, stream uint64) []float32 {
 // commands returns the commands of a lane for one shard of a map: the rows in
 // its range and the tensors placed on it.
 func (w work) commands(s Schema, step uint64, lane int, m shard.Map, at int, placed []shard.ID) [][]byte {
-	b := wire.NewPush(wire.PushID{Factor: factorAt(step), Run: run, Phase: 1, Step: step, Lane: uint16(lane)})
+	return w.attempt(s, step, lane, 0, m, at, placed)
+}
+
+// attempt is commands with the number of an attempt, which mode async has.
+func (w work) attempt(s Schema, step uint64, lane int, attempt uint32, m shard.Map, at int, placed []shard.ID) [][]byte {
+	b := wire.NewPush(wire.PushID{Factor: factorAt(step), Run: run, Phase: 1, Step: step, Lane: uint16(lane), Attempt: attempt})
 	for i, t := range s.Tables {
 		cut := m.Cut(w.keys[i])
 		lo, hi := cut[at], cut[at+1]
@@ -154,7 +158,10 @@ type reference struct {
 	dense  [][]float32
 }
 
-func newReference(t testing.TB, s Schema) *reference {
+func newReference(t interface {
+	rapid.TB
+	Cleanup(func())
+}, s Schema) *reference {
 	r := &reference{schema: s}
 	for _, ts := range s.Tables {
 		tab, err := table.New(ts, s.Seed)

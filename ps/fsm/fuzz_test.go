@@ -42,8 +42,19 @@ func FuzzApply(f *testing.F) {
 	f.Add(stream(whole(schema, 1, 0)[0], whole(schema, 1, 1)[0], whole(schema, 2, 1)[0], whole(schema, 2, 1)[0]))
 	f.Add(stream(whole(schema, 1, 1)[0], configure(f, schema), whole(schema, 2, 1)[0], whole(schema, 1, 0)[0]))
 	f.Add(stream(whole(schema, 2, 1)[0], whole(schema, 2, 0)[0], whole(schema, 1, 0)[0], whole(schema, 3, 0)[0], whole(schema, 1, 1)[0]))
+	_, first := attempt(schema, 1, 1, 1)
+	_, second := attempt(schema, 2, 1, 2)
+	seed := stream(first[0], second[0], first[0])
+	seed[0] |= 0x80
+	f.Add(seed)
 	f.Add(stream(sound(0, nil), sound(1, []byte("{}")), sound(3, nil)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		schema := schema
+		if len(b) > 0 && b[0]&0x80 != 0 {
+			b = bytes.Clone(b)
+			b[0] &^= 0x80
+			schema.Async, schema.PreImages = true, 0
+		}
 		one, two := configured(t, schema), configured(t, schema)
 		defer func() { one.Close(); two.Close() }()
 		for index := uint64(2); len(b) >= 5 && index < 20; index++ {

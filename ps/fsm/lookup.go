@@ -67,6 +67,14 @@ func (s *State) Lookup(version uint64, req *wire.PullRequest, dst []float32) err
 		return fmt.Errorf("%w: version %d, the shard is at %d", ErrNotReached, version, m.version)
 	}
 	behind := m.version - version
+	if m.schema.Async {
+		// The newest state serves every step that is still open.
+		if behind > uint64(m.schema.PipelineDepth) {
+			return fmt.Errorf("%w: version %d, the shard is at %d", ErrVersionGone, version, m.version)
+		}
+		m.lookup(m.version, nil, req, dst)
+		return nil
+	}
 	if behind > uint64(len(m.images)) {
 		return fmt.Errorf("%w: version %d, the shard is at %d and keeps %d before it", ErrVersionGone, version, m.version, len(m.images))
 	}

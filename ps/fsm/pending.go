@@ -18,6 +18,8 @@ type lane struct {
 	chunks []*chunk // by number; nil where one is missing; empty before the first
 	have   int
 	top    int // highest number there is
+	// done says that the lane was applied, before its step was complete: async only.
+	done bool
 }
 
 func (l *lane) complete() bool { return l.have > 0 && l.have == len(l.chunks) }
@@ -90,6 +92,14 @@ func (m *model) check(c *chunk) (status Status, complete bool, err error) {
 		return Mismatch, false, fmt.Errorf("%w: lane %d of step %d has learning-rate factor %v, others have %v", ErrMismatch, id.Lane, id.Step, id.Factor, o.factor)
 	}
 	l := &o.lanes[id.Lane]
+	switch {
+	case l.done:
+		return Duplicate, true, nil
+	case (id.Attempt != 0) != m.schema.Async:
+		return Invalid, false, fmt.Errorf("%w: push of attempt %d, async is %v", ErrInvalid, id.Attempt, m.schema.Async)
+	case l.replacedBy(c):
+		l = &lane{}
+	}
 	n := int(c.push.Chunks)
 	if most := MaxPendingChunks / (m.schema.Lanes * len(m.pending)); n > most {
 		return Invalid, false, fmt.Errorf("%w: push of %d chunks, at most %d for each of %d lanes", ErrInvalid, n, most, m.schema.Lanes)
@@ -243,10 +253,36 @@ func (m *model) checkDenseWhole(l *lane, p *wire.Push) error {
 	return nil
 }
 
+// replacedBy tells whether a chunk is of another attempt at the lane than those
+// there are. Attempts differ in content, as they read different states, so the
+// parts of two must not be mixed: the one that began last is kept.
+func (l *lane) replacedBy(c *chunk) bool {
+	for _, old := range l.chunks {
+		if old != nil {
+			return old.push.ID.Attempt != c.push.ID.Attempt
+		}
+	}
+	return false
+}
+
+// empty makes the lane as it was before the first chunk and gives each chunk to f.
+func (l *lane) empty(f func(*chunk)) {
+	for i, c := range l.chunks {
+		if c != nil {
+			f(c)
+		}
+		l.chunks[i] = nil
+	}
+	l.chunks, l.have, l.top = l.chunks[:0], 0, 0
+}
+
 // put adds a chunk that check accepted.
 func (m *model) put(c *chunk) {
 	o := m.openStep(c.push.ID.Step)
 	l := &o.lanes[c.push.ID.Lane]
+	if l.replacedBy(c) {
+		l.empty(func(*chunk) {})
+	}
 	if l.have == 0 {
 		n := int(c.push.Chunks)
 		if cap(l.chunks) < n {
@@ -269,12 +305,8 @@ func (m *model) put(c *chunk) {
 func (p pending) advance(f func(*chunk)) {
 	o := p[0]
 	for i := range o.lanes {
-		l := &o.lanes[i]
-		for j, c := range l.chunks {
-			f(c)
-			l.chunks[j] = nil
-		}
-		l.chunks, l.have, l.top = l.chunks[:0], 0, 0
+		o.lanes[i].empty(f)
+		o.lanes[i].done = false
 	}
 	o.complete, o.chunks, o.phase, o.factor = 0, 0, 0, 0
 	p[copy(p, p[1:])] = o

@@ -85,7 +85,11 @@ func (s *State) settle() (news bool) {
 			}
 			return news
 		}
-		m.step()
+		if m.schema.Async {
+			m.version++ // its lanes were applied one by one
+		} else {
+			m.step()
+		}
 		m.pending.advance(s.recycle)
 		news = true
 	}

@@ -142,6 +142,8 @@ func (n *restored) block(b *blockReader) error {
 		return m.loadTotals(b.body)
 	case blockFactors:
 		return m.loadFactors(b.body)
+	case blockApplied:
+		return m.loadApplied(b.body)
 	case blockImageRows, blockImageDense:
 		if len(m.images) == 0 {
 			return damaged("rows of an image before it")
@@ -198,12 +200,16 @@ func (n *restored) chunk(b []byte) error {
 	if err := wire.ParsePush(c.cmd, &c.push); err != nil {
 		return damaged("%w", err)
 	}
-	if status, _, err := n.model.check(c); err != nil {
+	status, complete, err := n.model.check(c)
+	if err != nil {
 		return damaged("push that waits: %w", err)
 	} else if status != Accepted {
 		return damaged("push that waits is a %v", status)
 	}
 	n.model.put(c)
+	if complete && n.model.schema.Async {
+		return damaged("lane %d of step %d is complete and not applied", c.push.ID.Lane, c.push.ID.Step)
+	}
 	if n.model.pending[0].full() && len(n.model.rounds) == 0 {
 		return damaged("step %d is complete and not applied", n.model.version+1)
 	}

@@ -37,6 +37,9 @@ type Schema struct {
 	// PipelineDepth is by how many steps a push may be ahead of the next one:
 	// pushes of version+1 to version+1+PipelineDepth are taken.
 	PipelineDepth int `json:"pipeline_depth,omitempty"`
+	// Async applies every lane by itself as soon as it is complete, and reads the
+	// newest state whatever the version asked for, if it is reached.
+	Async bool `json:"async,omitempty"`
 	// PreImages is the number of versions readable beside the current one.
 	PreImages int `json:"pre_images"`
 	// ClipNorm is the most the norm of all gradients of a step may be, over all
@@ -66,7 +69,7 @@ const (
 	// MaxLanes bounds the lanes of a step.
 	MaxLanes = 1 << 12
 	// MaxPipelineDepth bounds how far a push may be ahead.
-	MaxPipelineDepth = 8
+	MaxPipelineDepth = 64
 	// MaxPreImages bounds the versions kept beside the current one.
 	MaxPreImages = 64
 	// MaxTables bounds the tables of a shard.
@@ -87,6 +90,18 @@ func (s Schema) Validate() error {
 	}
 	if s.PipelineDepth < 0 || s.PipelineDepth > MaxPipelineDepth {
 		fault("pipeline depth %d, want 0 to %d", s.PipelineDepth, MaxPipelineDepth)
+	}
+	if s.Lanes*(1+s.PipelineDepth) > MaxPendingChunks {
+		fault("%d lanes with pipeline depth %d, their product is above %d", s.Lanes, s.PipelineDepth, MaxPendingChunks)
+	}
+	everyRow := slices.ContainsFunc(s.Tables, func(t table.Schema) bool {
+		return slices.ContainsFunc(t.Columns, func(c table.Column) bool { return c.Optimizer.EveryRow })
+	})
+	if s.Async && everyRow {
+		fault("async with updates of every row at every step, which need steps in order")
+	}
+	if s.Async && (s.PreImages > 0 || len(s.rounds()) > 0) {
+		fault("async with %d pre-images and %d sums over shards, which it cannot have", s.PreImages, len(s.rounds()))
 	}
 	if s.PreImages < 0 || s.PreImages > MaxPreImages {
 		fault("%d pre-images, want 0 to %d", s.PreImages, MaxPreImages)

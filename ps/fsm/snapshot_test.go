@@ -254,7 +254,7 @@ func TestForgedSnapshotsAreRefused(t *testing.T) {
 		}
 	}
 	f("begins with a block of kind 2", block(blockRows, 0, nil))
-	f("begins with a block of kind 10")
+	f("begins with a block of kind 11")
 	f("meta block of 3 bytes", block(blockMeta, 0, make([]byte, 3)))
 	f("decode schema", changed(metaSize, 'x'))
 	f("9 images, the schema keeps 1", changed(20, 9))
@@ -283,7 +283,7 @@ func TestForgedSnapshotsAreRefused(t *testing.T) {
 	f("ahead", meta, block(blockChunk, 0, whole(example(2, 1), 5, 0)[0]))
 	f("complete and not applied", meta, block(blockChunk, 0, whole(example(2, 1), 4, 0)[0]), block(blockChunk, 0, whole(example(2, 1), 4, 1)[0]))
 	f("totals of 3 bytes", meta, block(blockTotals, 0, make([]byte, 3)))
-	f("unknown kind 11", meta, block(11, 0, nil))
+	f("unknown kind 12", meta, block(12, 0, nil))
 	f("at most 1048576", meta, block(blockChunk, 0, make([]byte, blockMax+1)))
 }
 

@@ -36,6 +36,8 @@ type model struct {
 	merge   merge
 	// factors are those of the learning rates so far, where a table is lazy.
 	factors []table.Factor
+	// lone is the one lane that is applied by itself; nil in mode sync.
+	lone []lane
 	reduction
 }
 

@@ -171,7 +171,7 @@ func (g *merge) forget() {
 // the rows that follow.
 func (m *model) startCursors(id uint16) (rows int) {
 	m.merge.heads = m.merge.heads[:0]
-	lanes := m.pending[0].lanes
+	lanes := m.applied()
 	for i := range lanes {
 		c := &m.merge.cursors[i]
 		c.sections, c.next = c.sections[:0], 0
@@ -214,7 +214,7 @@ func (m *model) stepDense(step optim.Step, img *image) {
 // sumDense sums the lanes of the dense tensors in lane order and reports whether
 // any lane carries them: one without samples does not.
 func (m *model) sumDense() bool {
-	first, lanes := true, m.pending[0].lanes
+	first, lanes := true, m.applied()
 	for i := range lanes {
 		carried := false
 		for _, ch := range lanes[i].chunks {

@@ -33,13 +33,15 @@ import (
 //	            last step u32, rounds of the open step u32, totals f64
 //	factors     of the learning rates, where a table is lazy: each the step it is
 //	            from u64, f32, 0 u32
+//	applied     the lanes of open steps that were applied, if any: see
+//	            pending.appendApplied
 //	end         SHA-256 of the magic and of the headers before this block: with
 //	            the checksum in each of them, of everything
 //
 // The order is the one above: within a kind by table or tensor, images oldest
 // first, chunks by step, lane and number.
 const (
-	snapshotMagic = "FATHSNP3"
+	snapshotMagic = "FATHSNP5"
 
 	blockMeta = iota
 	blockRows
@@ -50,6 +52,7 @@ const (
 	blockChunk
 	blockTotals
 	blockFactors
+	blockApplied
 	blockEnd
 
 	blockHeaderSize = 16
@@ -71,6 +74,7 @@ type View struct {
 	chunks  [][]byte
 	totals  []byte
 	factors []byte
+	done    []byte // applied lanes of open steps
 	open    bool
 }
 
@@ -104,6 +108,7 @@ func (s *State) View() *View {
 		v.images = append(v.images, img)
 	}
 	m.pending.eachChunk(func(c *chunk) { v.chunks = append(v.chunks, c.cmd) })
+	v.done = m.pending.appendApplied(nil, m.version)
 	if len(m.rounds) > 0 {
 		v.totals = m.appendTotals(nil)
 	}
@@ -148,6 +153,9 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	}
 	if len(v.factors) > 0 {
 		b.block(blockFactors, 0, v.factors)
+	}
+	if len(v.done) > 0 {
+		b.block(blockApplied, 0, v.done)
 	}
 	b.block(blockEnd, 0, b.digest.Sum(nil))
 	return b.n, b.err

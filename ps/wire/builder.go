@@ -91,6 +91,7 @@ func (b *PushBuilder) begin() {
 	le.PutUint32(h[16:], b.id.Phase)
 	le.PutUint16(h[20:], b.id.Lane)
 	le.PutUint32(h[32:], math.Float32bits(b.id.Factor))
+	le.PutUint32(h[36:], b.id.Attempt)
 	le.PutUint16(h[22:], uint16(len(b.starts)-1))
 	b.buf = append(b.buf, header[:]...)
 }

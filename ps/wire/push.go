@@ -17,6 +17,9 @@ type PushID struct {
 	// Factor scales the learning rates of the step: more than 0, at most 1. All
 	// lanes of a step must agree on it.
 	Factor float32
+	// Attempt tells apart computations of one lane that give different gradients:
+	// in mode async, where it is not 0.
+	Attempt uint32
 }
 
 const (
@@ -77,7 +80,7 @@ func ParsePush(cmd []byte, p *Push) error {
 	p.ID = PushID{
 		Run: le.Uint64(body), Step: le.Uint64(body[8:]),
 		Phase: le.Uint32(body[16:]), Lane: le.Uint16(body[20:]),
-		Factor: math.Float32frombits(le.Uint32(body[32:])),
+		Factor: math.Float32frombits(le.Uint32(body[32:])), Attempt: le.Uint32(body[36:]),
 	}
 	if !(p.ID.Factor > 0 && p.ID.Factor <= 1) {
 		return fmt.Errorf("%w: learning-rate factor %v of a push, not in (0, 1]", ErrMalformed, p.ID.Factor)

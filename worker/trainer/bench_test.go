@@ -121,7 +121,7 @@ func benchCluster(b testing.TB, j *job.Job) *client.Client {
 	}
 	whole := shard.Even(1).Shards[0]
 	schema := fsm.Schema{Job: "bench", Run: 1, Seed: 7, Lanes: j.Spec.Train.Lanes,
-		PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth}
+		PreImages: j.PreImages(), PipelineDepth: j.Depth(), Async: j.Async()}
 	for _, tb := range tables {
 		st := table.Schema{ID: tb.ID, Name: tb.Name}
 		for _, col := range tb.Columns {

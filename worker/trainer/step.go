@@ -3,6 +3,8 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/fathom-train/fathom/compute/layer"
@@ -20,6 +22,9 @@ const phaseTrain = 1
 func (t *Trainer) load(ctx context.Context, s *slot, step uint64, lane int) error {
 	defer t.cfg.Metrics.observe(stageLoad, time.Now())
 	epoch, lo, hi, batch := t.cfg.Job.Lane(t.train.Rows(), int64(step), lane)
+	if t.cfg.Job.Async() {
+		batch = hi - lo // a lane is a batch of its own
+	}
 	s.step, s.lane, s.epoch, s.lo, s.hi, s.batch = step, lane, uint64(epoch), lo, hi, batch
 	if err := t.train.ReadEpoch(ctx, &s.data, t.cfg.Job.Spec.Train.Seed, s.epoch, lo, hi); err != nil {
 		return fmt.Errorf("read the samples of step %d lane %d: %w", step, lane, err)
@@ -107,8 +112,13 @@ func (t *Trainer) sampleWeights(b *dataset.Batch) []float32 {
 func (t *Trainer) push(ctx context.Context, s *slot) error {
 	defer t.cfg.Metrics.observe(stagePush, time.Now())
 	id := wire.PushID{Run: t.cfg.Run, Phase: phaseTrain, Step: s.step, Lane: uint16(s.lane), Factor: t.cfg.Factor}
-	return t.cfg.Client.Push(ctx, id, &client.Gradients{
-		Rows:  s.gradients(),
-		Dense: s.ddense,
-	})
+	if t.cfg.Job.Async() {
+		// Computed again, the lane would have other gradients.
+		id.Attempt = 1 + rand.Uint32N(math.MaxUint32)
+	}
+	g := &client.Gradients{Rows: s.gradients(), Dense: s.ddense}
+	if t.cfg.Job.Async() && s.data.N == 0 {
+		g.Dense = nil // no update at all
+	}
+	return t.cfg.Client.Push(ctx, id, g)
 }

@@ -87,7 +87,7 @@ func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
 	var routes []client.Route
 	for i, s := range shard.Even(shards).Shards {
 		schema := fsm.Schema{Job: "small", Run: run, Seed: j.Spec.Train.Seed, Lanes: j.Spec.Train.Lanes,
-			PreImages: j.PreImages(), PipelineDepth: *j.Spec.Train.PipelineDepth, ClipNorm: j.Spec.Train.ClipNorm, NoiseScale: j.Spec.Train.NoiseScale}
+			PreImages: j.PreImages(), PipelineDepth: j.Depth(), Async: j.Async(), ClipNorm: j.Spec.Train.ClipNorm, NoiseScale: j.Spec.Train.NoiseScale}
 		if schema.NoiseScale > 0 {
 			for _, d := range dense {
 				if !d.Running {
@@ -336,6 +336,44 @@ func TestBF16ModelIsTheSameOnEveryProcessor(t *testing.T) {
 	if exact.hash() == want {
 		t.Error("f32 gave the model of bf16")
 	}
+}
+
+// TestAsyncLearnsAndSurvivesItsWorkers has two workers in mode async that share
+// lanes, so that attempts at the same lanes differ, one of which is interrupted.
+func TestAsyncLearnsAndSurvivesItsWorkers(t *testing.T) {
+	strict := newCluster(t, parse(t, "spec.train.epochs=6"), 1)
+	strict.trainAll(t, [][]int{{0, 1, 2, 3}}, strict.steps())
+	want := auc(t, strict)
+	for _, staleness := range []int{0, 3} {
+		c := newCluster(t, parse(t, "spec.train.epochs=6", "spec.train.mode=async", fmt.Sprintf("spec.train.staleness=%d", staleness)), 3)
+		ctx, cancel := context.WithCancel(context.Background())
+		var once sync.Once
+		interrupted := make(chan error, 1)
+		go func() {
+			interrupted <- c.trainer(t).Train(ctx, []int{0, 1, 2}, c.steps(), func(step uint64, lane int, _ float64, _ int) {
+				if step == 4 {
+					once.Do(cancel)
+				}
+			})
+		}()
+		c.trainAll(t, [][]int{{0, 1}, {1, 2, 3}}, c.steps())
+		cancel()
+		<-interrupted
+		if got := auc(t, c); got < want-0.03 {
+			t.Errorf("staleness %d: test AUC %.4f, sync has %.4f", staleness, got, want)
+		}
+	}
+}
+
+// auc is that of the test split after the last step.
+func auc(t *testing.T, c *cluster) float64 {
+	t.Helper()
+	split, _ := c.data.Split("test")
+	acc, err := c.trainer(t).Evaluate(context.Background(), "test", c.steps(), 0, split.Rows())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return eval.Merge([]*eval.Accumulator{acc}).AUC
 }
 
 // TestRefusedPushEndsTheTraining trains on shards of another depth.
