@@ -69,7 +69,7 @@ func eventText(e event) string {
 	case eventRestart:
 		return fmt.Sprintf("%s died and was started again (%s)", e.process, times(e.times))
 	case eventScore:
-		return fmt.Sprintf("epoch %d: %s auc %.4f, log loss %.4f", e.score.GetEpoch(), e.score.GetSplit(), e.score.GetAuc(), e.score.GetLogLoss())
+		return scoreText(e.score)
 	case eventPhase:
 		if s.GetPhase() != proto.Phase_PHASE_TRAINING || s.GetStep() == 0 {
 			return strings.TrimSuffix(phaseName(s.GetPhase())+": "+s.GetDetail(), ": ")
@@ -85,6 +85,19 @@ func eventText(e event) string {
 	}
 	if s.GetDetail() != "" && !namesEpoch(s) {
 		text += "; " + s.GetDetail()
+	}
+	return text
+}
+
+// scoreText tells a score, and with what learning rates it was reached once they
+// are lowered.
+func scoreText(c *proto.Score) string {
+	text := fmt.Sprintf("epoch %d: %s auc %.4f, log loss %.4f", c.GetEpoch(), c.GetSplit(), c.GetAuc(), c.GetLogLoss())
+	if c.GetGaucSamples() > 0 {
+		text += fmt.Sprintf(", gauc %.4f", c.GetGauc())
+	}
+	if f := c.GetLearningRateFactor(); f > 0 && f < 1 {
+		text += fmt.Sprintf(", learning rates times %.3g", f)
 	}
 	return text
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -34,8 +35,10 @@ type result struct {
 	TeacherAUC float64           `json:"teacher_auc,omitempty"`
 	Splits     map[string]uint64 `json:"splits"` // rows
 	Steps      uint64            `json:"steps"`
-	Cluster    clusterResult     `json:"cluster"`
-	Versions   versions          `json:"versions"`
+	// Stopped says why the training ended before its last epoch.
+	Stopped  string        `json:"stopped,omitempty"`
+	Cluster  clusterResult `json:"cluster"`
+	Versions versions      `json:"versions"`
 	// Profile is there when the run was profiled.
 	Profile *profileReport `json:"profile,omitempty"`
 }
@@ -45,11 +48,18 @@ type quality struct {
 	AUC     float64 `json:"auc"`
 	LogLoss float64 `json:"logloss"`
 	Samples uint64  `json:"samples"`
+	// GAUC is there when the job has groups.
+	GAUC float64 `json:"gauc,omitempty"`
 }
 
 type epochResult struct {
-	Epoch uint64   `json:"epoch"`
-	Valid *quality `json:"valid,omitempty"`
+	Epoch uint64 `json:"epoch"`
+	Step  uint64 `json:"step"`
+	// LearningRateFactor is what the plateaus before had made of the rates; Best
+	// marks validations better than all before.
+	LearningRateFactor float32  `json:"learning_rate_factor"`
+	Best               bool     `json:"best,omitempty"`
+	Valid              *quality `json:"valid,omitempty"`
 }
 
 type tableResult struct {
@@ -81,6 +91,7 @@ func newResult(s *proto.JobStatus) (*result, error) {
 		TrainSeconds: s.GetTrainSeconds(),
 		TeacherAUC:   finite(s.GetTeacherAuc()),
 		Steps:        s.GetStep(),
+		Stopped:      s.GetStopped(),
 		Cluster:      clusterResult(j.Spec.Cluster),
 		Versions:     readVersions(),
 	}
@@ -106,12 +117,17 @@ func newResult(s *proto.JobStatus) (*result, error) {
 // the validation after each epoch.
 func (r *result) addScores(scores []*proto.Score) {
 	for _, s := range scores {
-		q := quality{AUC: finite(s.GetAuc()), LogLoss: finite(s.GetLogLoss()), Samples: s.GetSamples()}
+		q := qualityOf(s)
 		r.Metrics[s.GetSplit()] = q
 		if s.GetSplit() == "valid" {
-			r.Epochs = append(r.Epochs, epochResult{Epoch: s.GetEpoch(), Valid: &q})
+			r.Epochs = append(r.Epochs, epochResult{Epoch: s.GetEpoch(), Step: s.GetVersion(),
+				LearningRateFactor: s.GetLearningRateFactor(), Best: s.GetBest(), Valid: &q})
 		}
 	}
+}
+
+func qualityOf(s *proto.Score) quality {
+	return quality{AUC: finite(s.GetAuc()), LogLoss: finite(s.GetLogLoss()), Samples: s.GetSamples(), GAUC: finite(s.GetGauc())}
 }
 
 // teacherShare is how far the test AUC has come on the way from 0.5, a coin, to
@@ -132,8 +148,13 @@ func finite(v float64) float64 {
 	return v
 }
 
-// writeFile writes the result to path: either all of it or nothing.
-func (r *result) writeFile(path string) (err error) {
+// shown is what there is to show and to write to result.json.
+type shown interface {
+	writeSummary(w io.Writer)
+}
+
+// writeResult writes the outcome to path: either all of it or nothing.
+func writeResult(path string, r shown) (err error) {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

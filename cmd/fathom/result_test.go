@@ -24,7 +24,7 @@ func TestResultHoldsTheJobsOutcome(t *testing.T) {
 	want := &result{
 		Job: "small", SpecDigest: "d1", ModelHash: "00112233445566778899aabbccddeeff",
 		Metrics:          map[string]quality{"valid": second, "test": {AUC: 0.70, LogLoss: 0.56, Samples: 100}},
-		Epochs:           []epochResult{{1, &quality{AUC: 0.61, LogLoss: 0.65, Samples: 100}}, {2, &second}},
+		Epochs:           []epochResult{{Epoch: 1, Step: 10, Valid: &quality{AUC: 0.61, LogLoss: 0.65, Samples: 100}}, {Epoch: 2, Step: 20, Valid: &second}},
 		Tables:           []tableResult{{"linear", 1234, 1234, 4936, 14808}, {"dense", 0, 1, 4, 12}},
 		SamplesPerSecond: 500, WallSeconds: 8, TrainSeconds: 4,
 		CPUSeconds: map[string]float64{"ps": 2.5, "worker": 4}, Processes: map[string]int{"ps": 3, "worker": 2},
@@ -62,7 +62,7 @@ func TestResultFileHasTheFixedKeysAndIsWhole(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Repeat([]byte("old"), 10000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.writeFile(path); err != nil {
+	if err := writeResult(path, r); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
@@ -83,7 +83,7 @@ func TestResultFileHasTheFixedKeysAndIsWhole(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Errorf("files left: %v %v, want only result.json", left, err)
 	}
-	if err := r.writeFile(filepath.Join(path, "x")); err == nil || !strings.Contains(err.Error(), path) {
+	if err := writeResult(filepath.Join(path, "x"), r); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v, want one that names the file", err)
 	}
 }

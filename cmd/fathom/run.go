@@ -123,25 +123,22 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 	if f.output == outputText {
 		fmt.Fprintf(a.err, "%s: for fathom nodes, status and logs:\n  export %s\n", j.Metadata.Name, environment(c))
 	}
-	last, err := a.trainOn(ctx, c, j, p)
+	results, profile, err := a.trainSeeds(ctx, c, j, p, profileDir)
 	p.close()
-	var profile *profileReport
-	if o, ok := c.(observed); ok && profileDir != "" && err == nil {
-		profile = newProfileReport(ctx, profileDir, o, last.GetTrainSeconds())
-	}
 	cpu, stopErr := c.stop()
 	if err != nil || stopErr != nil {
 		return a.explainFailure(errors.Join(err, stopErr), dir)
 	}
-	r, err := newResult(last)
-	if err != nil {
-		return err
-	}
-	r.Restarts, r.Profile = c.restarts(), profile
+	last := results[len(results)-1]
+	last.Restarts, last.Profile = c.restarts(), profile
 	for role, s := range cpu {
-		r.CPUSeconds[role] = s // of the whole life of the processes
+		last.CPUSeconds[role] = s // of the whole life of the processes
 	}
-	if err := r.writeFile(filepath.Join(dir, "result.json")); err != nil {
+	var told shown = last
+	if len(j.Spec.Train.Seeds) > 0 {
+		told = newSweep(j, results)
+	}
+	if err := writeResult(filepath.Join(dir, "result.json"), told); err != nil {
 		return err
 	}
 	if !f.keep {
@@ -149,7 +146,29 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 			return fmt.Errorf("remove the servers' data: %w", err)
 		}
 	}
-	return a.printResult(f.output, r)
+	return a.printResult(f.output, told)
+}
+
+// trainSeeds trains the job, or one after the other the jobs of its seeds, and
+// returns their results. The profile is of all of it.
+func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, p progress, profileDir string) (results []*result, profile *profileReport, err error) {
+	var trainSeconds float64
+	for _, one := range j.PerSeed() {
+		last, err := a.trainOn(ctx, c, one, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := newResult(last)
+		if err != nil {
+			return nil, nil, err
+		}
+		results = append(results, r)
+		trainSeconds += last.GetTrainSeconds()
+	}
+	if o, ok := c.(observed); ok && profileDir != "" {
+		profile = newProfileReport(ctx, profileDir, o, trainSeconds)
+	}
+	return results, profile, nil
 }
 
 // environment is what lets other commands reach the cluster.

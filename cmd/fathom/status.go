@@ -102,7 +102,7 @@ func newJobJSON(s *proto.JobStatus) jobJSON {
 		j.Spec = s.GetSpec()
 	}
 	for _, c := range s.GetScores() {
-		j.Scores = append(j.Scores, scoreJSON{c.GetEpoch(), c.GetSplit(), c.GetVersion(), quality{finite(c.GetAuc()), finite(c.GetLogLoss()), c.GetSamples()}})
+		j.Scores = append(j.Scores, scoreJSON{c.GetEpoch(), c.GetSplit(), c.GetVersion(), qualityOf(c)})
 	}
 	return j
 }

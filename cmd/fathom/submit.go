@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/coordinator/job"
 )
 
 func (a *app) newSubmit() *cobra.Command {
@@ -21,21 +24,31 @@ func (a *app) newSubmit() *cobra.Command {
 				return err
 			}
 			return a.withControl(&f, func(c control) error {
-				name, err := c.Submit(cmd.Context(), j.JSON())
-				if err != nil {
-					return err
+				for _, one := range j.PerSeed() {
+					if err := a.submit(cmd.Context(), c, one, f.output); err != nil {
+						return err
+					}
 				}
-				if f.output == outputJSON {
-					return writeJSON(a.out, map[string]string{"job": name})
-				}
-				_, err = fmt.Fprintln(a.out, name)
-				return err
+				return nil
 			})
 		},
 	}
 	f.add(cmd)
 	addSets(cmd, &sets)
 	return cmd
+}
+
+// submit hands over one job and prints its name.
+func (a *app) submit(ctx context.Context, c control, j *job.Job, o output) error {
+	name, err := c.Submit(ctx, j.JSON())
+	if err != nil {
+		return err
+	}
+	if o == outputJSON {
+		return writeJSON(a.out, map[string]string{"job": name})
+	}
+	_, err = fmt.Fprintln(a.out, name)
+	return err
 }
 
 func addSets(cmd *cobra.Command, sets *[]string) {

@@ -16,6 +16,9 @@ func (r *result) writeSummary(w io.Writer) {
 	var lines []string
 	lines = append(lines, fmt.Sprintf("%s: done in %s", r.Job, seconds(r.WallSeconds)), "")
 	lines = append(lines, r.scoreLines()...)
+	if r.Stopped != "" {
+		lines = append(lines, fmt.Sprintf("stopped early after step %s: %s", grouped(r.Steps), r.Stopped))
+	}
 	if share, ok := r.teacherShare(); ok {
 		lines = append(lines, fmt.Sprintf("%.2f of the way from 0.5 to the teacher's %.4f", share, r.TeacherAUC))
 	}

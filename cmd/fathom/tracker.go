@@ -31,6 +31,7 @@ const (
 // tracker finds in a sequence of statuses what is worth a line: every change of
 // phase and every score at once, the rest at a bounded rate.
 type tracker struct {
+	job    string
 	phase  proto.Phase
 	detail string
 	scores int
@@ -40,6 +41,9 @@ type tracker struct {
 
 // next returns the events that the status, seen now, brings.
 func (t *tracker) next(now time.Time, s *proto.JobStatus) []event {
+	if s.GetJob() != t.job { // the next seed's
+		*t = tracker{job: s.GetJob()}
+	}
 	var events []event
 	due := now.Sub(t.last) >= progressEvery
 	for ; t.scores < len(s.GetScores()); t.scores++ {

@@ -37,8 +37,8 @@ func TestTrackerTellsPhasesAndScoresAtOnceAndTheRestSeldom(t *testing.T) {
 		s    *proto.JobStatus
 		want []eventKind
 	}{
-		{0, &proto.JobStatus{Phase: proto.Phase_PHASE_STARTING}, []eventKind{eventPhase}},
-		{0, &proto.JobStatus{Phase: proto.Phase_PHASE_STARTING}, nil},
+		{0, &proto.JobStatus{Job: "small", Phase: proto.Phase_PHASE_STARTING}, []eventKind{eventPhase}},
+		{0, &proto.JobStatus{Job: "small", Phase: proto.Phase_PHASE_STARTING}, nil},
 		{time.Second, training(1), []eventKind{eventPhase}},
 		{2 * time.Second, training(50), nil},
 		{6 * time.Second, training(90), []eventKind{eventProgress}},
@@ -46,7 +46,7 @@ func TestTrackerTellsPhasesAndScoresAtOnceAndTheRestSeldom(t *testing.T) {
 		{8 * time.Second, scored, nil},
 		{20 * time.Second, scored, nil}, // nothing has changed
 		{20 * time.Second, waiting, []eventKind{eventPhase}},
-		{21 * time.Second, &proto.JobStatus{Phase: proto.Phase_PHASE_DONE, Scores: append(scored.Scores, score, score)},
+		{21 * time.Second, &proto.JobStatus{Job: "small", Phase: proto.Phase_PHASE_DONE, Scores: append(scored.Scores, score, score)},
 			[]eventKind{eventScore, eventScore, eventPhase}},
 	} {
 		if d := cmp.Diff(c.want, kinds(tr.next(start.Add(c.at), c.s))); d != "" {

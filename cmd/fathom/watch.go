@@ -80,7 +80,7 @@ func outcome(s *proto.JobStatus) error {
 }
 
 // printResult writes a result in the wanted form.
-func (a *app) printResult(o output, r *result) error {
+func (a *app) printResult(o output, r shown) error {
 	if o == outputJSON {
 		return writeJSON(a.out, r)
 	}

@@ -179,6 +179,7 @@ var trainRules = map[string]rule{
 	"spec.train.batch_size":              means("Samples of one global step, whatever the number of workers.").in(1, 1<<20),
 	"spec.train.lanes":                   means("Parts every global batch is cut into; the unit of work of a worker. Part of the result: it fixes the order of every sum.").in(1, 256),
 	"spec.train.seed":                    means("Seed of the order of the samples, the first values and dropout."),
+	"spec.train.seeds":                   means("Several seeds, at most 100: the job is trained once with each, one after the other, as NAME-seed-N; the result tells the mean and the standard deviation of the scores.").byDefault("none: once, with seed"),
 	"spec.train.monitor":                 means("How often the validation split is scored, and what counts as an improvement. Needs validation data."),
 	"spec.train.monitor.metric":          means("What a validation is judged by: auc, log_loss, or auc-log_loss, the AUC minus the log loss, or gauc, the mean AUC within the groups of spec.data.group that have both labels, weighted by their samples.").of(Metrics()...),
 	"spec.train.monitor.per_epoch":       means("Validations in an epoch, evenly spread; the last one is at its end.").in(1, 1000),

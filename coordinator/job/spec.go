@@ -126,6 +126,9 @@ type Train struct {
 	// part of the result: it fixes the order of every sum.
 	Lanes int    `json:"lanes"`
 	Seed  uint64 `json:"seed"`
+	// Seeds trains the job once with each of them instead of Seed, one after the
+	// other.
+	Seeds []uint64 `json:"seeds,omitempty"`
 	// Monitor says what a validation is judged by.
 	Monitor Monitor `json:"monitor"`
 	// Plateau lowers the learning rates when validations no longer improve.

@@ -28,6 +28,7 @@ func (j *Job) Validate() error {
 	c.scale(&j.Spec.Train)
 	c.noise(&j.Spec.Train)
 	c.recipe(&j.Spec.Train, &j.Spec.Data)
+	c.seeds(j)
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
 	c.embedding(j)
