@@ -52,6 +52,7 @@ type benchFlags struct {
 
 	// The cluster.
 	workers, servers, replicas int
+	insecure                   bool
 	epochBatches               int
 }
 
@@ -115,6 +116,7 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	addSets(cmd, &f.sets)
 	flags.IntVar(&f.workers, "workers", 2, "cluster: worker processes")
 	flags.IntVar(&f.servers, "ps", 0, "cluster: parameter servers (default as many as replicas)")
+	flags.BoolVar(&f.insecure, "insecure", false, "cluster: plain text between the processes, to see what TLS costs")
 	flags.IntVar(&f.replicas, "replicas", 1, "cluster: replicas of every shard")
 	flags.IntVar(&f.epochBatches, "epoch-batches", 96, "cluster: batches of the one epoch that is trained")
 }

@@ -60,7 +60,7 @@ func (b *bencher) trainCluster(ctx context.Context, name string) (err error) {
 	}
 	steps := uint64(j.Steps(int64(data.rows * len(files))))
 	m := &clusterWatch{job: j, reps: f.reps, steps: steps}
-	if err := b.app.measureCluster(ctx, j, filepath.Join(dir, "cluster"), m); err != nil {
+	if err := b.app.measureCluster(ctx, j, filepath.Join(dir, "cluster"), clusterOptions{insecure: f.insecure}, m); err != nil {
 		return err
 	}
 	c := benchCase{unit: "samples/s", threads: runtime.NumCPU(),
@@ -73,11 +73,11 @@ func (b *bencher) trainCluster(ctx context.Context, name string) (err error) {
 }
 
 // measureCluster runs the job on a new cluster until m has seen enough of it.
-func (a *app) measureCluster(ctx context.Context, j *job.Job, dir string, m *clusterWatch) (err error) {
+func (a *app) measureCluster(ctx context.Context, j *job.Job, dir string, how clusterOptions, m *clusterWatch) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make a working directory: %w", err)
 	}
-	c, err := a.startCluster(ctx, j, dir, clusterOptions{}, func(process string, _ int) { m.died.Store(&process) })
+	c, err := a.startCluster(ctx, j, dir, how, func(process string, _ int) { m.died.Store(&process) })
 	if err != nil {
 		return fmt.Errorf("start the cluster: %w", err)
 	}
