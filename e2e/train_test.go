@@ -123,6 +123,29 @@ func TestAsyncSurvivesKills(t *testing.T) {
 	}
 }
 
+// Steps that wait for sums over all shards go on whoever is killed, also the
+// worker that adds them, and give the same model.
+func TestSumsOverShardsWhateverIsKilled(t *testing.T) {
+	run := []string{"run", writeFile(t, "small.yaml", smallJob), "--set", "spec.train.clip_norm=0.02",
+		"--set", "spec.train.optimizer.granularity=field", "--set", "spec.embedding.tables=per_field"}
+	want := start(t, nil, append(run, "--ps", "1", "--replicas", "1", "--shards", "1")...).result(limit)
+	for _, role := range []string{"ps", "worker"} {
+		t.Run("killed "+role, func(t *testing.T) {
+			r := start(t, nil, run...)
+			victim := r.leaderPast(30, limit)
+			if role != "ps" {
+				victim = r.children(role)[0]
+			}
+			if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.result(limit); got.ModelHash != want.ModelHash {
+				t.Errorf("model hash %s, want %s", got.ModelHash, want.ModelHash)
+			}
+		})
+	}
+}
+
 func TestInterruptLeavesNoProcess(t *testing.T) {
 	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob), "--set", "spec.train.epochs=200")
 	r.leaderPast(3, limit)
