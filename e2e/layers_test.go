@@ -56,7 +56,7 @@ var layers = map[string][]string{
 	"ps":         {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
-	"coordinator/job":       {"compute/random", "compute/optim", "compute/model", "compute/embedding"},
+	"coordinator/job":       {"compute/supernet", "coordinator/search", "compute/random", "compute/optim", "compute/model", "compute/embedding"},
 	"coordinator/task":      {},
 	"coordinator/placement": {"shard"},
 	"coordinator/recipe":    {"proto", "coordinator/job"},

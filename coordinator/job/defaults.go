@@ -3,6 +3,7 @@ package job
 import (
 	"strconv"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/random"
 )
@@ -16,8 +17,15 @@ func (j Job) WithDefaults() Job {
 	j.Spec.Data = j.Spec.Data.withDefaults()
 	setDefault(&j.Spec.Model.Name, "deepfm")
 	j.Spec.Model = j.Spec.Model.WithDefaults()
+	if j.Spec.Search != nil {
+		setDefault(&j.Spec.Embedding.Tables, embedding.PerField)
+	}
 	j.Spec.Embedding = j.Spec.Embedding.WithDefaults()
 	j.Spec.Train = j.Spec.Train.withDefaults()
+	if j.Spec.Search != nil {
+		s := j.Spec.Search.withDefaults(j.Spec.Train)
+		j.Spec.Search = &s
+	}
 	j.Spec.Cluster = j.Spec.Cluster.withDefaults()
 	return j
 }

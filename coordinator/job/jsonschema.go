@@ -92,7 +92,7 @@ func schemaType(t reflect.Type) string {
 func defaultValues() map[string]any {
 	j := Job{Spec: Spec{Data: Data{
 		Format: FormatSynthetic, Synthetic: &Synthetic{}, Fields: []Field{{Name: "f"}},
-	}}}.WithDefaults()
+	}, Search: &Search{Pruning: &Pruning{}}}}.WithDefaults()
 	values := map[string]any{}
 	walkValues(reflect.ValueOf(&j).Elem(), "", func(path string, v reflect.Value) {
 		path = pattern(path)

@@ -56,7 +56,7 @@ const (
 // rules has one entry for every field of the job, by pattern; a test compares
 // it with the types. Ranges of the model, the optimizers and the initial
 // distribution are checked by their own packages.
-var rules = merge(jobRules, dataRules, embeddingRules, trainRules,
+var rules = merge(jobRules, dataRules, embeddingRules, trainRules, searchRules,
 	optimizerRules("spec.train.optimizer"), optimizerRules("spec.train.dense_optimizer"))
 
 func merge(parts ...map[string]rule) map[string]rule {

@@ -105,6 +105,13 @@ func (j *Job) Dense() ([]Dense, error) {
 	if j.Spec.Train.Freeze != nil {
 		numberLayers(all)
 	}
+	if j.Spec.Search != nil && j.Spec.Search.Pruning != nil {
+		tables, err := j.Tables()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, j.thresholds(len(all), len(tables)))
+	}
 	return all, nil
 }
 

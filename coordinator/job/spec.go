@@ -30,15 +30,17 @@ type Metadata struct {
 	Name string `json:"name"`
 }
 
-// Spec says what to train, on what, and how. Data, Model, Embedding and Train
-// determine the trained model to the last bit; Cluster never does.
+// Spec says what to train, on what, and how. Data, Model, Embedding, Train
+// and Search determine the trained model to the last bit; Cluster never does.
 type Spec struct {
 	Data  Data       `json:"data"`
 	Model model.Spec `json:"model"`
 	// Embedding says which rows of which tables make up a field's values.
 	Embedding embedding.Spec `json:"embedding"`
 	Train     Train          `json:"train"`
-	Cluster   Cluster        `json:"cluster"`
+	// Search makes the job a dimension search; nil: the model is trained as it is.
+	Search  *Search `json:"search,omitempty"`
+	Cluster Cluster `json:"cluster"`
 }
 
 // Data says where the samples are and how to read them.

@@ -32,6 +32,7 @@ func (j *Job) Validate() error {
 	c.cluster(&j.Spec.Cluster)
 	c.parts(j)
 	c.embedding(j)
+	c.search(j)
 	if len(c.faults) == 0 {
 		// Sizes that only the whole model has, like that of the first layer.
 		m, err := j.model()

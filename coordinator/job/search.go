@@ -1,0 +1,203 @@
+package job
+
+import (
+	"slices"
+
+	"github.com/fathom-train/fathom/compute/embedding"
+	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/compute/optim"
+	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/compute/supernet"
+	"github.com/fathom-train/fathom/coordinator/search"
+)
+
+// Search makes a job a dimension search: it trains a supernet of the full
+// widths, finds the width of every field's embedding, and trains the model of
+// these widths anew.
+type Search struct {
+	// Strategy is one of search.Strategies (default evolution).
+	Strategy string        `json:"strategy"`
+	Budget   search.Budget `json:"budget"`
+	// Pareto searches for the whole front of size and AUC; the smallest candidate
+	// within the tolerance of the best is trained.
+	Pareto bool `json:"pareto"`
+	// Tolerance is how much AUC may be given up for a smaller candidate.
+	Tolerance float64 `json:"tolerance"`
+	// Widths may be chosen, ascending (default: 1, 2, ... up to the embedding_dim).
+	Widths []int `json:"widths,omitempty"`
+	// Generations, Population, Archive, Mutation and SeedSensitivity are those of
+	// search.Config.
+	Generations     int     `json:"generations"`
+	Population      int     `json:"population"`
+	Archive         int     `json:"archive"`
+	Mutation        float64 `json:"mutation"`
+	SeedSensitivity bool    `json:"seed_sensitivity"`
+	// Epochs is how long the supernet is trained (default: train.epochs).
+	Epochs int `json:"epochs,omitempty"`
+	// Sampling says for what a prefix is drawn anew: sample (default), batch, or
+	// none.
+	Sampling string `json:"sampling"`
+	// FullWidth is the probability that a sample keeps all its dimensions, at the
+	// start; FullWidthLast what it has become at the end of the training.
+	FullWidth     float32 `json:"full_width"`
+	FullWidthLast float32 `json:"full_width_last"`
+	// Pruning learns a threshold per field, below which a row is dropped; nil
+	// keeps all rows.
+	Pruning *Pruning `json:"pruning,omitempty"`
+	// RetrainFrom says with which weights the winner's training begins: init
+	// (default: those of the supernet's start), supernet, or fresh.
+	RetrainFrom string `json:"retrain_from"`
+}
+
+// Pruning configures the thresholds.
+type Pruning struct {
+	LearningRate float32 `json:"learning_rate"` // of plain descent, default 1e-4
+	// Weight is that of the regulariser sum(exp(-t)), default 1e-4.
+	Weight float32 `json:"weight"`
+	// Norm is l1 (default) or l2.
+	Norm string `json:"norm"`
+}
+
+// The values of Search.RetrainFrom.
+const (
+	FromInit     = "init"
+	FromSupernet = "supernet"
+	FromFresh    = "fresh"
+)
+
+// ThresholdTensor is the name of the dense tensor of the thresholds, one per
+// table, behind those of the network.
+const ThresholdTensor = "supernet.thresholds"
+
+func (s Search) withDefaults(t Train) Search {
+	c := s.config(0).WithDefaults()
+	s.Strategy, s.Generations, s.Population, s.Archive, s.Mutation = c.Strategy, c.Generations, c.Population, c.Archive, c.Mutation
+	setDefault(&s.Epochs, t.Epochs)
+	setDefault(&s.Sampling, string(supernet.PerSample))
+	setDefault(&s.RetrainFrom, FromInit)
+	if s.Pruning != nil {
+		p := *s.Pruning
+		setDefault(&p.LearningRate, 1e-4)
+		setDefault(&p.Weight, 1e-4)
+		setDefault(&p.Norm, string(supernet.L1))
+		s.Pruning = &p
+	}
+	return s
+}
+
+// config is the search's own configuration.
+func (s Search) config(seed uint64) search.Config {
+	return search.Config{Strategy: s.Strategy, Seed: seed, Budget: s.Budget, Tolerance: s.Tolerance, Pareto: s.Pareto,
+		Generations: s.Generations, Population: s.Population, Archive: s.Archive, Mutation: s.Mutation, SeedSensitivity: s.SeedSensitivity}
+}
+
+// SearchConfig is the configuration of the job's search, which there must be.
+func (j *Job) SearchConfig() search.Config { return j.Spec.Search.config(j.Spec.Train.Seed) }
+
+// Choices are the widths a field may get.
+func (j *Job) Choices() []int {
+	if w := j.Spec.Search.Widths; len(w) > 0 {
+		return w
+	}
+	all := make([]int, j.Spec.Model.EmbeddingDim)
+	for i := range all {
+		all[i] = i + 1
+	}
+	return all
+}
+
+// Supernet is the job of the first stage: the same, for as long as the supernet
+// is trained.
+func (j *Job) Supernet() *Job {
+	s := *j
+	s.Spec.Train.Epochs = j.Spec.Search.Epochs
+	return &s
+}
+
+// Retrain is the job of the last stage: without a search, every table as wide as
+// found.
+func (j *Job) Retrain(widths []int) (*Job, error) {
+	tables, err := j.Tables()
+	if err != nil {
+		return nil, err
+	}
+	r := *j
+	r.Spec.Search = nil
+	r.Spec.Embedding.Fields = nil
+	for i, t := range tables {
+		r.Spec.Embedding.Fields = append(r.Spec.Embedding.Fields, embedding.Field{Name: t.Name, Width: widths[i]})
+	}
+	return &r, nil
+}
+
+// thresholds is the tensor of the pruning thresholds of a supernet, which has
+// the given number.
+func (j *Job) thresholds(id int, tables int) Dense {
+	return Dense{ID: uint16(id), Name: ThresholdTensor, Size: tables, Init: random.Init{},
+		Optimizer: optim.Config{Name: optim.SGD, LearningRate: j.Spec.Search.Pruning.LearningRate}}
+}
+
+// search checks what makes a search possible.
+func (c *checker) search(j *Job) {
+	const path = "spec.search"
+	s := j.Spec.Search
+	if s == nil {
+		return
+	}
+	if !j.Spec.Data.validates() {
+		c.fault(path, "needs validation data to score candidates by: add spec.data.valid")
+	}
+	if e := j.Spec.Embedding; e.Method != embedding.Rows || e.Tables != embedding.PerField || e.Width != 0 || len(e.Fields) > 0 {
+		c.fault("spec.embedding", "a search decides about the tables itself: remove it, or remove spec.search")
+	}
+	dim := j.Spec.Model.EmbeddingDim
+	if m, err := j.model(); err == nil {
+		embeds := slices.ContainsFunc(m.Columns(), func(c model.Column) bool { return c.Name == model.Embedding && c.Width == dim })
+		if !embeds || len(m.Columns()) > 2 {
+			c.fault(path, "model %s does not have one embedding of embedding_dim per field, so its widths cannot be searched", j.Spec.Model.Name)
+		}
+	}
+	for i, w := range s.Widths {
+		if w < 1 || w > dim || i > 0 && w <= s.Widths[i-1] {
+			c.fault(at(path+".widths", i), "%d: widths must ascend from 1 to the embedding_dim of %d", w, dim)
+		}
+	}
+	if n := len(s.Widths); n > 0 && s.Widths[n-1] != dim {
+		c.fault(path+".widths", "the last one must be the embedding_dim, %d: it is what the supernet has", dim)
+	}
+	if s.FullWidth < s.FullWidthLast {
+		c.fault(path+".full_width_last", "%v is above full_width: the schedule goes from wide to narrow", s.FullWidthLast)
+	}
+	if p := s.Pruning; p != nil && p.LearningRate <= 0 {
+		c.fault(path+".pruning.learning_rate", "%v is not above 0", p.LearningRate)
+	}
+	if err := s.Budget.Validate(); err != nil {
+		c.fault(path+".budget", "%v", err)
+	}
+}
+
+var searchRules = map[string]rule{
+	"spec.search":                       means("Finds how wide the embedding of every field needs to be: trains a supernet, searches on the validation split, and trains the winner anew. docs/search.md explains it.").byDefault("none: the model is trained as it is"),
+	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
+	"spec.search.budget":                means("Bound of the embedding weights of the result: one of bytes, params and fraction, or none."),
+	"spec.search.budget.bytes":          means("Memory of the embedding weights.").in(0, 1<<50).byDefault("no bound"),
+	"spec.search.budget.params":         means("Number of the embedding weights.").in(0, 1<<48).byDefault("no bound"),
+	"spec.search.budget.fraction":       means("Their share of the supernet's, all rows at full width.").in(0, 1).byDefault("no bound"),
+	"spec.search.pareto":                means("Search for the whole front of size and AUC. The smallest candidate within the tolerance of the best is trained."),
+	"spec.search.tolerance":             means("How much validation AUC may be given up for a smaller candidate. Above 0, the winner is trimmed: fields are narrowed as long as the AUC stays within it.").in(0, 0.5),
+	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim.").byDefault("1, 2, ... up to the embedding_dim"),
+	"spec.search.generations":           means("Generations of evolution, guided and random.").in(1, 10000),
+	"spec.search.population":            means("Candidates of a generation.").in(1, 1000),
+	"spec.search.archive":               means("Best candidates that parents are drawn from.").in(1, 1000),
+	"spec.search.mutation":              means("Probability that a mutation draws the width of a field anew.").in(1e-6, 1),
+	"spec.search.seed_sensitivity":      means("Begin evolution with the candidates of sensitivity."),
+	"spec.search.epochs":                means("Passes over the training split for the supernet.").in(1, 10000).byDefault("spec.train.epochs"),
+	"spec.search.sampling":              means("For what the width of a field is drawn anew while the supernet is trained: every sample, every batch, or never (none).").of(string(supernet.PerSample), string(supernet.PerBatch), string(supernet.FullWidth)),
+	"spec.search.full_width":            means("Probability that a sample keeps the full width of all fields.").in(0, 1),
+	"spec.search.full_width_last":       means("What full_width has become at the end of the supernet's training, in a straight line (a progressive schedule). Only used when full_width is above 0.").in(0, 1),
+	"spec.search.pruning":               means("Learn a threshold for every field; rows whose norm is below it are dropped.").byDefault("none: all rows are kept"),
+	"spec.search.pruning.learning_rate": means("Learning rate of the thresholds.").in(0, 1e6).byDefault("0.0001"),
+	"spec.search.pruning.weight":        means("Weight of the regulariser, the sum of exp(-threshold).").in(0, 1e6).byDefault("0.0001"),
+	"spec.search.pruning.norm":          means("Norm of a row.").of(string(supernet.L1), string(supernet.L2)),
+	"spec.search.retrain_from":          means("First weights of the winner: those the supernet began with (init), those it ended with (supernet), or others (fresh).").of(FromInit, FromSupernet, FromFresh),
+}
