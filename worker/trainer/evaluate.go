@@ -6,6 +6,7 @@ import (
 
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/worker/dataset"
 )
 
 // evalRows is how many samples are scored at once. A sample's score does not
@@ -15,38 +16,73 @@ const evalRows = 2048
 // Evaluate scores rows [lo, hi) of a split, in the order of the files, with
 // the model as it was at the version.
 func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo, hi int64) (*eval.Accumulator, error) {
+	acc := &eval.Accumulator{}
+	err := t.Predict(ctx, split, version, lo, hi, func(_ int64, probabilities []float32, b *dataset.Batch) error {
+		acc.Add(probabilities, b.Labels, b.Groups)
+		return nil
+	})
+	return acc, err
+}
+
+// Predict calls f with the probabilities and the samples of rows [lo, hi) of a
+// split, part by part in the order of the files; first is the number of the first row
+// of the part. f must not keep its arguments.
+func (t *Trainer) Predict(ctx context.Context, split string, version uint64, lo, hi int64, f func(first int64, probabilities []float32, b *dataset.Batch) error) error {
+	return t.scan(ctx, split, version, lo, hi, func(s *slot, first int64) error {
+		t.fill(s)
+		for i, p := range t.score(s) {
+			if p != p {
+				return fmt.Errorf("the score of %s is not a number at version %d: check the numeric fields for extreme values", t.locate(ctx, split, first+int64(i)), version)
+			}
+		}
+		return f(first, t.probs, &s.data)
+	})
+}
+
+// locate names a row of a split, and its record where that is known.
+func (t *Trainer) locate(ctx context.Context, split string, row int64) string {
+	if data, ok := t.cfg.Data.Split(split); ok {
+		where, err := data.LocateRow(ctx, row)
+		if err == nil {
+			return where
+		}
+		return fmt.Sprintf("row %d of the %s split (%v)", row, split, err)
+	}
+	return fmt.Sprintf("row %d of the %s split", row, split)
+}
+
+// score returns the probabilities of the model's input, valid until the next call.
+func (t *Trainer) score(s *slot) []float32 {
+	logits := t.forward(s, false)
+	t.probs = grow(t.probs, len(logits))
+	model.Probabilities(t.probs, logits)
+	model.Calibrate(t.probs, float32(t.cfg.Job.Spec.Data.NegativeRate))
+	return t.probs
+}
+
+// scan reads rows [lo, hi) of a split, part by part, pulls what the model needs
+// at the version, and calls f with the number of the first row.
+func (t *Trainer) scan(ctx context.Context, split string, version uint64, lo, hi int64, f func(s *slot, first int64) error) error {
 	data, ok := t.cfg.Data.Split(split)
 	if !ok {
-		return nil, fmt.Errorf("the data have no %s split", split)
+		return fmt.Errorf("the data have no %s split", split)
 	}
-	acc := &eval.Accumulator{}
 	s := &slot{dense: &denseSet{values: t.takeDense()}}
 	defer t.giveDense(s.dense.values)
 	dense := s.dense.values
 	for ; lo < hi; lo += evalRows {
 		end := min(lo+evalRows, hi)
 		if err := data.Read(ctx, &s.data, lo, end); err != nil {
-			return nil, fmt.Errorf("read rows %d to %d of the %s split: %w", lo, end, split, err)
+			return fmt.Errorf("read rows %d to %d of the %s split: %w", lo, end, split, err)
 		}
 		t.find(s)
 		if err := t.cfg.Client.Pull(ctx, version, s.request(), dense); err != nil {
-			return nil, err
+			return err
 		}
 		dense = nil // once is enough
-		logits := t.forward(s, false)
-		t.probs = grow(t.probs, len(logits))
-		model.Probabilities(t.probs, logits)
-		model.Calibrate(t.probs, float32(t.cfg.Job.Spec.Data.NegativeRate))
-		for i, p := range t.probs {
-			if p != p {
-				where, err := data.LocateRow(ctx, lo+int64(i))
-				if err != nil {
-					where = fmt.Sprintf("row %d of the %s split (%v)", lo+int64(i), split, err)
-				}
-				return nil, fmt.Errorf("the score of %s is not a number at version %d: check the numeric fields for extreme values", where, version)
-			}
+		if err := f(s, lo); err != nil {
+			return err
 		}
-		acc.Add(t.probs, s.data.Labels, s.data.Groups)
 	}
-	return acc, nil
+	return nil
 }

@@ -13,6 +13,17 @@ type tableRows struct {
 	width  int
 	values []float32 // [len(unique.Keys), width]
 	grads  []float32 // likewise
+	// seen is what the model sees of the values, when rows are pruned; excess is
+	// by how much each row's norm is above its threshold.
+	seen, excess []float32
+}
+
+// visible is what the model sees of the rows.
+func (r *tableRows) visible() []float32 {
+	if r.seen != nil {
+		return r.seen[:len(r.values)]
+	}
+	return r.values
 }
 
 // find sets the rows that a slot's samples read, without their values.
@@ -71,7 +82,7 @@ func (s *slot) planned() []embedding.TableRows {
 	rows := make([]embedding.TableRows, len(s.tables))
 	for i := range s.tables {
 		r := &s.tables[i]
-		rows[i] = embedding.TableRows{Values: r.values, Index: r.unique.Index, Grads: r.grads}
+		rows[i] = embedding.TableRows{Values: r.visible(), Index: r.unique.Index, Grads: r.grads}
 	}
 	return rows
 }
@@ -84,7 +95,7 @@ func (t *Trainer) gather(s *slot) {
 	}
 	r, fields := &s.tables[0], s.data.Fields
 	t.eachPiece(s, func(c, off, width, lo, hi int, offsets []int32) {
-		layer.Gather(t.input[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, r.values, r.width, off, r.unique.Index, offsets, s.data.Weights)
+		layer.Gather(t.input[c][lo*fields*width:hi*fields*width], hi-lo, fields, width, r.visible(), r.width, off, r.unique.Index, offsets, s.data.Weights)
 	})
 }
 

@@ -21,7 +21,7 @@ const phaseTrain = 1
 // load reads the lane's samples and finds the different keys among theirs.
 func (t *Trainer) load(ctx context.Context, s *slot, step uint64, lane int) error {
 	defer t.cfg.Metrics.observe(stageLoad, time.Now())
-	epoch, lo, hi, batch := t.cfg.Job.Lane(t.train.Rows(), int64(step), lane)
+	epoch, lo, hi, batch := t.cfg.Job.Lane(t.train.Rows(), int64(step-t.cfg.Start), lane)
 	if t.cfg.Job.Async() {
 		batch = hi - lo // a lane is a batch of its own
 	}
@@ -49,13 +49,18 @@ func (t *Trainer) pullRows(ctx context.Context, s *slot, fetch bool) error {
 	return err
 }
 
-// forward gathers the pulled rows and returns the logits.
-func (t *Trainer) forward(s *slot, train bool) []float32 {
-	n, fields := s.data.N, s.data.Fields
+// fill gathers the pulled rows into the model's input.
+func (t *Trainer) fill(s *slot) {
 	for c, col := range t.columns {
-		t.input[c] = grow(t.input[c], n*fields*col.Width)
+		t.input[c] = grow(t.input[c], s.data.N*s.data.Fields*col.Width)
 	}
+	t.super.prune(s)
 	t.gather(s)
+}
+
+// forward returns the logits of the model's input.
+func (t *Trainer) forward(s *slot, train bool) []float32 {
+	n := s.data.N
 	in := model.Input{N: n, Columns: t.input, Train: train}
 	if train {
 		in.Share = float32(n) / float32(s.batch)
@@ -76,6 +81,8 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 		}
 		return nil
 	}
+	t.fill(s)
+	t.super.mask(s, t.input)
 	logits := t.forward(s, true)
 	t.dLogits = grow(t.dLogits, s.data.N)
 	s.lossSum = layer.WeightedBCE(logits, s.data.Labels, t.sampleWeights(&s.data), t.dLogits, 1/float32(s.batch))
@@ -86,7 +93,9 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
 	}
 	t.net.Backward(s.dense.values, t.dLogits, s.ddense, t.dInput)
+	t.super.maskGradient(t.dInput)
 	t.scatter(s)
+	t.super.pruneGradient(s)
 	return t.guardGradients(ctx, s)
 }
 

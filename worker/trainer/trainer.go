@@ -24,6 +24,9 @@ type Config struct {
 	Client *client.Client
 	// Base is the version that the tables were formed at; steps follow it.
 	Base uint64
+	// Start is the version that the first epoch begins with: steps are counted
+	// from it.
+	Start uint64
 	// Factor scales the learning rates of the steps that are trained.
 	Factor float32
 	// Metrics may be nil.
@@ -41,6 +44,7 @@ type Trainer struct {
 	// row of one table per occurrence, as wide as the columns side by side.
 	plan  *embedding.Plan
 	plain bool
+	super *super // nil unless a supernet is trained
 	// sizes and names are those of the dense tensors, by id.
 	sizes   []int
 	names   []string
@@ -76,6 +80,7 @@ func New(cfg Config) (*Trainer, error) {
 	for _, p := range net.Params() {
 		t.sizes, t.names = append(t.sizes, p.Size()), append(t.names, p.Name)
 	}
+	t.super = newSuper(cfg.Job, t)
 	t.input = make([][]float32, len(t.columns))
 	t.dInput = make([][]float32, len(t.columns))
 	return t, nil

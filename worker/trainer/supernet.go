@@ -1,0 +1,150 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/model"
+	"github.com/fathom-train/fathom/compute/supernet"
+	"github.com/fathom-train/fathom/coordinator/job"
+)
+
+// super is what training a supernet needs beside the model.
+type super struct {
+	sampler supernet.Sampler
+	// thresholds is the id of the tensor of the pruning thresholds, one for each
+	// table; -1 without pruning.
+	thresholds int
+	norm       supernet.Norm
+	weight     float32 // of the thresholds' regulariser
+	// column is the model's column that is masked, dim its width, off where it
+	// stands in a row.
+	column, dim, off int
+	// tables names the table of every field.
+	tables []int
+
+	widths []uint16 // [n, fields], of the lane under way
+	zeros  []int32
+}
+
+// newSuper returns nil when the job trains no supernet.
+func newSuper(j *job.Job, t *Trainer) *super {
+	search := j.Spec.Search
+	if search == nil {
+		return nil
+	}
+	s := &super{thresholds: -1, column: -1}
+	for c, col := range t.columns {
+		if col.Name == model.Embedding {
+			s.column, s.dim = c, col.Width
+			break
+		}
+		s.off += col.Width
+	}
+	s.sampler = supernet.Sampler{Seed: j.Spec.Train.Seed, Sampling: supernet.Sampling(search.Sampling),
+		Full: search.FullWidth, FullLast: search.FullWidthLast}
+	if search.FullWidth > 0 {
+		s.sampler.Steps = uint64(j.Steps(t.train.Rows()))
+	}
+	for _, parts := range t.plan.Fields {
+		s.tables = append(s.tables, parts[0].Table)
+		s.sampler.Choices = append(s.sampler.Choices, j.Choices())
+	}
+	if p := search.Pruning; p != nil {
+		s.norm, s.weight = supernet.Norm(p.Norm), p.Weight
+		s.thresholds = len(t.sizes)
+		t.sizes = append(t.sizes, len(t.plan.Tables))
+		t.names = append(t.names, job.ThresholdTensor)
+	}
+	return s
+}
+
+// rows describes the part of a table's rows that is masked.
+func (p *super) rows(values []float32, width int) supernet.Rows {
+	return supernet.Rows{Values: values, Stride: width, Off: p.off, Width: p.dim}
+}
+
+// prune sets what the model sees of the slot's rows.
+func (p *super) prune(s *slot) {
+	if p == nil || p.thresholds < 0 {
+		return
+	}
+	thresholds := s.dense.values[p.thresholds]
+	for i := range s.tables {
+		r := &s.tables[i]
+		n := len(r.unique.Keys)
+		p.zeros = grow(p.zeros, n)
+		clear(p.zeros)
+		r.seen, r.excess = grow(r.seen, len(r.values)), grow(r.excess, n)
+		copy(r.seen, r.values)
+		supernet.Prune(p.rows(r.seen, r.width), p.rows(r.values, r.width), p.zeros, thresholds[i:i+1], p.norm, r.excess)
+	}
+}
+
+// mask draws the lane's prefixes and applies them to the model's input.
+func (p *super) mask(s *slot, input [][]float32) {
+	if p == nil {
+		return
+	}
+	p.widths = grow(p.widths, s.data.N*s.data.Fields)
+	p.sampler.Draw(p.widths, s.step, uint64(s.lane), s.data.N)
+	supernet.MaskPrefixes(input[p.column], p.dim, p.widths)
+}
+
+// maskGradient is the backward pass of mask.
+func (p *super) maskGradient(dInput [][]float32) {
+	if p != nil {
+		supernet.MaskPrefixes(dInput[p.column], p.dim, p.widths)
+	}
+}
+
+// pruneGradient is the backward pass of prune; it also sets the gradient of the
+// thresholds, to which their regulariser belongs.
+func (p *super) pruneGradient(s *slot) {
+	if p == nil || p.thresholds < 0 {
+		return
+	}
+	d := s.ddense[p.thresholds]
+	clear(d)
+	for i := range s.tables {
+		r := &s.tables[i]
+		p.zeros = grow(p.zeros, len(r.unique.Keys))
+		clear(p.zeros)
+		supernet.PruneBackward(p.rows(r.grads, r.width), p.rows(r.values, r.width), p.zeros, p.norm, r.excess, d[i:i+1])
+	}
+	supernet.Regularise(s.dense.values[p.thresholds], p.weight, float32(s.data.N)/float32(s.batch), d)
+}
+
+// EvaluateCandidates scores rows [lo, hi) of a split with the supernet as it was
+// at the version, once for every candidate: the width of every table. Rows are
+// pulled once for all of them.
+func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version uint64, lo, hi int64, candidates [][]int) ([]*eval.Accumulator, error) {
+	p := t.super
+	if p == nil {
+		return nil, fmt.Errorf("job %s trains no supernet", t.cfg.Job.Metadata.Name)
+	}
+	widths := make([][]int, len(candidates)) // by field
+	acc := make([]*eval.Accumulator, len(candidates))
+	for i, c := range candidates {
+		if len(c) != len(t.plan.Tables) {
+			return nil, fmt.Errorf("candidate %d has %d widths, there are %d tables", i, len(c), len(t.plan.Tables))
+		}
+		acc[i] = &eval.Accumulator{}
+		for _, table := range p.tables {
+			widths[i] = append(widths[i], min(max(c[table], 0), p.dim))
+		}
+	}
+	var full []float32
+	err := t.scan(ctx, split, version, lo, hi, func(s *slot, _ int64) error {
+		t.fill(s)
+		full = append(full[:0], t.input[p.column]...)
+		for i, w := range widths {
+			copy(t.input[p.column], full)
+			supernet.MaskFields(t.input[p.column], s.data.N, p.dim, w)
+			acc[i].Add(t.score(s), s.data.Labels, s.data.Groups)
+		}
+		return nil
+	})
+	return acc, err
+}
