@@ -132,7 +132,7 @@ func (l *leader) removeOldest() (map[*entry]bool, []store.Op) {
 			continue
 		}
 		removed[e] = true
-		ops = append(ops, store.Delete(l.keys.spec(e.number)), store.Delete(l.keys.plan(e.number)), store.Delete(l.keys.place(e.number)))
+		ops = append(ops, store.Delete(l.keys.spec(e.number)), store.Delete(l.keys.plan(e.number)), store.Delete(l.keys.place(e.number)), store.Delete(l.keys.search(e.number)))
 		finished--
 		size -= len(e.spec)
 	}

@@ -38,6 +38,12 @@ func (l *leader) decide(now time.Time) *write {
 		return l.next(r, now, nil)
 	case proto.Phase_PHASE_EVALUATING:
 		return l.evaluated(r, now)
+	case proto.Phase_PHASE_SURVEYING:
+		return l.surveyed(r, now)
+	case proto.Phase_PHASE_SEARCHING:
+		return l.searching(r, now)
+	case proto.Phase_PHASE_RESHAPING:
+		return l.reshaped(r, now)
 	}
 	panic(fmt.Sprintf("coordinator: BUG: active job in phase %s", r.phase()))
 }
@@ -88,7 +94,13 @@ func (l *leader) start(r *run, now time.Time) *write {
 	if r.plan.digest == "" {
 		return nil
 	}
-	return l.move(r, now, func(p *plan) { p.factor = 1; r.train(p) })
+	return l.move(r, now, func(p *plan) {
+		p.factor = 1
+		if r.job.Spec.Search != nil {
+			p.stage, p.status.Stage, p.status.Epochs = stageSupernet, stageSupernet, uint64(r.job.Spec.Train.Epochs)
+		}
+		r.train(p)
+	})
 }
 
 func (l *leader) placeShards(r *run, now time.Time) *write {
@@ -191,7 +203,7 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 		}
 	}
 	if score.GetSplit() == splitValid {
-		verdict := recipe.Judge(&r.job.Spec.Train, append(r.plan.status.GetScores(), score))
+		verdict := recipe.Judge(&r.job.Spec.Train, append(r.plan.stageScores(), score))
 		score.Best = verdict.Best == score
 		more = more && verdict.Stop == ""
 		add := keep
@@ -205,6 +217,8 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 		return l.move(r, now, keep, func(p *plan) { r.evaluate(p, splitValid) })
 	case r.plan.split != splitTest && more:
 		return l.move(r, now, keep, r.train)
+	case r.plan.stage == stageSupernet:
+		return l.move(r, now, keep, r.surveyRows)
 	case r.plan.split != splitTest && r.rows(splitTest) > 0:
 		return l.move(r, now, keep, func(p *plan) { r.evaluate(p, splitTest) })
 	}
@@ -220,8 +234,8 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 // train begins the steps up to the next validation.
 func (r *run) train(p *plan) {
 	p.status.Phase, p.split = proto.Phase_PHASE_TRAINING, ""
-	p.lastStep = uint64(r.job.NextValidation(r.rows(splitTrain), int64(p.lastStep)))
-	p.status.Epoch = (p.lastStep-1)/r.stepsPerEpoch() + 1
+	p.lastStep = p.start + uint64(r.job.NextValidation(r.rows(splitTrain), int64(p.lastStep-p.start)))
+	p.status.Epoch = (p.lastStep-p.start-1)/r.stepsPerEpoch() + 1
 	p.status.LearningRateFactor = p.factor
 }
 

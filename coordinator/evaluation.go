@@ -17,35 +17,50 @@ func (l *leader) evaluationOf(b *proto.EvaluationBlock) *evaluation {
 	if r == nil || r.evaluation == nil || b.GetJob() != r.id() || b.GetRun() != r.run {
 		return nil
 	}
-	if e := r.evaluation; b.GetVersion() == r.plan.lastStep && b.GetSplit() == e.split {
+	if e := r.evaluation; b.GetVersion() == r.plan.lastStep && b.GetSplit() == e.split && b.GetRound() == e.round {
 		return e
 	}
 	return nil
 }
 
-// noteBlock takes in the scores of one block; errors are the sender's fault.
+// noteBlock takes in what was found of one block; errors are the sender's fault.
 func (l *leader) noteBlock(b *proto.EvaluationBlock) error {
-	scores, err := eval.Parse(b.GetScores())
-	if err != nil {
-		return fmt.Errorf("scores of block %d: %w", b.GetBlock(), err)
-	}
-	if scores.Samples() > job.EvaluationBlockRows {
-		return fmt.Errorf("block %d has %d samples, at most %d fit", b.GetBlock(), scores.Samples(), job.EvaluationBlockRows)
-	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	e := l.evaluationOf(b)
+	l.mu.Unlock()
 	if e == nil {
 		return nil
 	}
-	if b.GetBlock() >= uint64(len(e.scores)) {
-		return fmt.Errorf("block %d of split %s, which has %d", b.GetBlock(), e.split, len(e.scores))
+	if b.GetBlock() >= uint64(e.blocks()) {
+		return fmt.Errorf("block %d of split %s, which has %d", b.GetBlock(), e.split, e.blocks())
 	}
-	if e.share.Done(int(b.GetBlock())) {
-		e.scores[b.GetBlock()] = scores
+	// Parsing takes long, so it does not hold mu.
+	note, err := e.parse(b)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.evaluationOf(b) == e && e.share.Done(int(b.GetBlock())) {
+		note()
 		l.poke()
 	}
 	return nil
+}
+
+// parse decodes a block and returns what takes it in.
+func (e *evaluation) parse(b *proto.EvaluationBlock) (func(), error) {
+	if e.scores == nil {
+		return e.noteCandidates(b)
+	}
+	scores, err := eval.Parse(b.GetScores())
+	if err != nil {
+		return nil, fmt.Errorf("scores of block %d: %w", b.GetBlock(), err)
+	}
+	if scores.Samples() > job.EvaluationBlockRows {
+		return nil, fmt.Errorf("block %d has %d samples, at most %d fit", b.GetBlock(), scores.Samples(), job.EvaluationBlockRows)
+	}
+	return func() { e.scores[b.GetBlock()] = scores }, nil
 }
 
 // mergeScores makes the result of an evaluation whose blocks are all there. It
@@ -53,11 +68,18 @@ func (l *leader) noteBlock(b *proto.EvaluationBlock) error {
 func (l *leader) mergeScores() {
 	l.mu.Lock()
 	var e *evaluation
-	if r := l.active(); r != nil && r.evaluation != nil && r.evaluation.share.Left() == 0 && r.evaluation.result == nil {
+	if r := l.active(); r != nil && r.evaluation != nil && r.evaluation.share.Left() == 0 && r.evaluation.result == nil && r.evaluation.results == nil && r.evaluation.surveys == nil {
 		e = r.evaluation
 	}
 	l.mu.Unlock()
 	if e == nil {
+		return
+	}
+	if e.each != nil {
+		results := e.mergeCandidates()
+		l.mu.Lock()
+		e.results = results
+		l.mu.Unlock()
 		return
 	}
 	result := eval.Merge(e.scores)
@@ -79,5 +101,5 @@ func (l *leader) evaluated(r *run, now time.Time) *write {
 	}
 	return l.next(r, now, &proto.Score{Epoch: e.epoch, Split: e.split, Version: r.plan.lastStep,
 		Samples: e.result.Samples, Auc: e.result.AUC, LogLoss: e.result.LogLoss,
-		Gauc: e.result.GAUC, GaucSamples: e.result.GroupedSamples, LearningRateFactor: r.plan.factor})
+		Gauc: e.result.GAUC, GaucSamples: e.result.GroupedSamples, LearningRateFactor: r.plan.factor, Stage: r.plan.stage})
 }

@@ -46,7 +46,10 @@ func (l *leader) shareOut(now time.Time) {
 			l.metrics.overtaken.Add(float64(len(late)))
 			l.log.Warn("lanes are late and go to another worker as well", "job", r.name, "step", r.step(), "lanes", late)
 		}
-	case proto.Phase_PHASE_EVALUATING:
+	case proto.Phase_PHASE_EVALUATING, proto.Phase_PHASE_SURVEYING, proto.Phase_PHASE_SEARCHING:
+		if r.evaluation == nil {
+			return
+		}
 		moved = r.evaluation.share.Rebalance(l.eligible(r, now))
 	}
 	if moved {
@@ -123,7 +126,7 @@ func (l *leader) lastEnded() *proto.EndedJob {
 }
 
 func (l *leader) workerOrder(r *run, n *node, routes []*proto.ShardRoute) *proto.WorkerOrder {
-	w := &proto.WorkerOrder{Job: r.id(), Run: r.run, Spec: r.spec, DataDigest: r.plan.digest, Task: proto.Task_TASK_INSPECT}
+	w := &proto.WorkerOrder{Job: r.id(), Run: r.run, Spec: r.stageSpec, DataDigest: r.plan.digest, Task: proto.Task_TASK_INSPECT}
 	if !l.ready(r, n) {
 		return w
 	}
@@ -140,9 +143,23 @@ func (l *leader) workerOrder(r *run, n *node, routes []*proto.ShardRoute) *proto
 		for _, block := range r.evaluation.share.Of(n.name) {
 			w.Blocks = append(w.Blocks, uint64(block))
 		}
+	case proto.Phase_PHASE_SURVEYING, proto.Phase_PHASE_SEARCHING:
+		e := r.evaluation
+		if e == nil {
+			return w
+		}
+		w.Task, w.Epoch, w.Split, w.Version = proto.Task_TASK_SCORE, e.epoch, e.split, r.plan.lastStep
+		if e.surveys != nil {
+			w.Task = proto.Task_TASK_SURVEY
+		}
+		w.Candidates, w.Round = e.order, e.round
+		for _, block := range e.share.Of(n.name) {
+			w.Blocks = append(w.Blocks, uint64(block))
+		}
 	default:
 		return w
 	}
+	w.Start = r.plan.start
 	w.MapVersion, w.Routes = r.place.MapVersion, routes
 	return w
 }
@@ -162,7 +179,7 @@ func (l *leader) routes(now time.Time) []*proto.ShardRoute {
 				routes[i].Members = append(routes[i].Members, &proto.Member{Node: m.GetNode(), Address: m.GetAddress()})
 			}
 		}
-		for _, d := range denseOf(s.ID, r.place.Dense) {
+		for _, d := range denseOf(s.ID, r.place.Dense, len(r.layout.dense)) {
 			routes[i].Dense = append(routes[i].Dense, r.layout.dense[d].GetId())
 		}
 	}

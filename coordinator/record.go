@@ -22,6 +22,7 @@ import (
 //
 //	jobs/<number>/spec    written once, by Submit
 //	jobs/<number>/plan    where the job stands; one write per phase change
+//	jobs/<number>/search  of a dimension search: one write per generation
 //	jobs/<number>/place   where its shards are; written when placed, when formed,
 //	                      and at every step of a replica's replacement
 //
@@ -52,6 +53,10 @@ type plan struct {
 	factor float32
 	// digest of the data all workers agreed on; empty until they have.
 	digest string
+	// stage of a job with a search; start is the version its first epoch begins
+	// with.
+	stage string
+	start uint64
 	// enteredNano is when the phase began.
 	enteredNano int64
 }
@@ -63,6 +68,8 @@ type planRecord struct {
 	Factor      float32         `json:"learning_rate_factor"`
 	Digest      string          `json:"data_digest,omitempty"`
 	EnteredNano int64           `json:"entered_unix_nano"`
+	Stage       string          `json:"stage,omitempty"`
+	Start       uint64          `json:"start,omitempty"`
 }
 
 // place is where a job's shards are.
@@ -121,7 +128,8 @@ type entry struct {
 	run    uint64
 	spec   []byte
 	plan   *plan
-	place  *place // nil until placed
+	place  *place        // nil until placed
+	record *searchRecord // nil until the supernet is surveyed
 }
 
 // id names this run of the job towards servers and workers: a name may be used
@@ -143,7 +151,7 @@ func (p *plan) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode job status: %w", err)
 	}
 	return json.Marshal(planRecord{Status: status, Split: p.split, LastStep: p.lastStep, Factor: p.factor,
-		Digest: p.digest, EnteredNano: p.enteredNano})
+		Digest: p.digest, EnteredNano: p.enteredNano, Stage: p.stage, Start: p.start})
 }
 
 func decodePlan(b []byte) (*plan, error) {
@@ -159,7 +167,7 @@ func decodePlan(b []byte) (*plan, error) {
 	if status.GetPhase() == proto.Phase_PHASE_UNSPECIFIED || status.GetJob() == "" {
 		return nil, errors.New("its job or phase is missing or unknown")
 	}
-	return &plan{status: status, split: r.Split, lastStep: r.LastStep, factor: r.Factor, digest: r.Digest, enteredNano: r.EnteredNano}, nil
+	return &plan{status: status, split: r.Split, lastStep: r.LastStep, factor: r.Factor, digest: r.Digest, enteredNano: r.EnteredNano, stage: r.Stage, start: r.Start}, nil
 }
 
 // keys builds the names of the records.
@@ -172,8 +180,11 @@ func (k keys) jobs() string     { return k.cluster + "/jobs/" }
 func (k keys) drained(node string) string { return k.cluster + "/drained/" + node }
 
 // The number is padded so that the order of keys is that of submission.
-func (k keys) spec(number uint64) string  { return fmt.Sprintf("%s%016d/spec", k.jobs(), number) }
-func (k keys) plan(number uint64) string  { return fmt.Sprintf("%s%016d/plan", k.jobs(), number) }
+func (k keys) spec(number uint64) string { return fmt.Sprintf("%s%016d/spec", k.jobs(), number) }
+func (k keys) plan(number uint64) string { return fmt.Sprintf("%s%016d/plan", k.jobs(), number) }
+func (k keys) search(number uint64) string {
+	return fmt.Sprintf("%s%016d/search", k.jobs(), number)
+}
 func (k keys) place(number uint64) string { return fmt.Sprintf("%s%016d/place", k.jobs(), number) }
 
 // decodeEntries reads all jobs, in the order of submission. A record that
@@ -223,6 +234,8 @@ func (e *entry) decode(kind string, value []byte) (err error) {
 		if e.plan, err = decodePlan(value); err == nil {
 			e.name = e.plan.status.GetJob()
 		}
+	case "search":
+		e.record, err = decodeSearch(value)
 	case "place":
 		e.place = new(place)
 		err = json.Unmarshal(value, e.place)

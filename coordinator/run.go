@@ -6,6 +6,7 @@ import (
 
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/coordinator/search"
 	"github.com/fathom-train/fathom/coordinator/task"
 	"github.com/fathom-train/fathom/proto"
 )
@@ -21,8 +22,21 @@ const (
 // only. The leader's mutex guards it.
 type run struct {
 	*entry
-	job    *job.Job
-	layout *layout
+	// job, layout and stageSpec are those of the stage under way.
+	job       *job.Job
+	layout    *layout
+	stageSpec []byte
+	// search is the dimension search, once the supernet is surveyed; scored has the
+	// scores of the generation so far, passes the blocks they took.
+	search *search.Search
+	scored []search.Score
+	passes int64
+	// retrainFrom is the search's, also when job is that of the last stage.
+	retrainFrom string
+	// report is the search's as of generation and phase.
+	report        []byte
+	reported      int
+	reportedPhase proto.Phase
 
 	lanes  *task.Lanes
 	shards []shardState
@@ -63,18 +77,27 @@ type evaluation struct {
 	share  *task.Evaluation
 	scores []*eval.Accumulator // by block
 	result *eval.Result        // nil until merged
+
+	// surveys are by shard, when the supernet's rows are counted.
+	surveys []*search.Survey
+	// Of a slice of candidates: round names it, order is what workers are given,
+	// each has the scores by block and candidate.
+	round      uint64
+	candidates int
+	order      []byte
+	each       [][]*eval.Accumulator
+	results    []eval.Result // nil until merged
 }
+
+// blocks is the number of its parts.
+func (e *evaluation) blocks() int { return max(len(e.scores), len(e.surveys), len(e.each)) }
 
 func newRun(e *entry) (*run, error) {
 	j, err := job.FromJSON(e.spec)
 	if err != nil {
 		return nil, fmt.Errorf("spec of job %s: %w", e.name, err)
 	}
-	layout, err := newLayout(j)
-	if err != nil {
-		return nil, err
-	}
-	r := &run{entry: e, job: j, layout: layout, lanes: task.NewLanes(j.Spec.Train.Lanes),
+	r := &run{entry: e, job: j, lanes: task.NewLanes(j.Spec.Train.Lanes),
 		shards: make([]shardState, j.Spec.Cluster.Shards), usage: make(map[string]float64)}
 	for i := range r.shards {
 		r.shards[i].ready = make(map[string]bool)
@@ -83,6 +106,12 @@ func newRun(e *entry) (*run, error) {
 	for _, u := range e.plan.status.GetUsage() {
 		r.usage[u.GetRole()] = u.GetCpuSeconds()
 	}
+	if err := r.resume(j); err != nil {
+		return nil, fmt.Errorf("job %s: %w", e.name, err)
+	}
+	if err := r.setStage(); err != nil {
+		return nil, err
+	}
 	r.beginPhase()
 	return r, nil
 }
@@ -90,6 +119,11 @@ func newRun(e *entry) (*run, error) {
 // beginPhase prepares the memory of the phase the plan names.
 func (r *run) beginPhase() {
 	r.evaluation = nil
+	if r.phase() == proto.Phase_PHASE_SURVEYING {
+		n := r.job.Spec.Cluster.Shards
+		r.evaluation = &evaluation{epoch: r.plan.status.GetEpoch(), split: splitSurvey,
+			share: task.NewEvaluation(n), surveys: make([]*search.Survey, n)}
+	}
 	if r.phase() == proto.Phase_PHASE_EVALUATING {
 		n := blocks(r.rows(r.plan.split))
 		r.evaluation = &evaluation{epoch: r.plan.status.GetEpoch(), split: r.plan.split,
@@ -126,7 +160,7 @@ func (r *run) step() uint64 {
 
 // samples is how many training samples the first steps consumed.
 func (r *run) samples(steps uint64) uint64 {
-	return uint64(r.job.Samples(r.rows(splitTrain), int64(steps)))
+	return uint64(r.job.Samples(r.rows(splitTrain), int64(steps-min(steps, r.plan.start))))
 }
 
 // fail notes the first reason to end the job as failed.

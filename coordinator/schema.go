@@ -64,10 +64,11 @@ func newLayout(j *job.Job) (*layout, error) {
 
 func wireInit(i random.Init) *proto.Init { return &proto.Init{Kind: i.Kind, Scale: i.Scale} }
 
-// denseOf lists the tensors a shard holds, by their place in the layout.
-func denseOf(s shard.ID, placed []shard.ID) []int {
+// denseOf lists the tensors a shard holds, by their place in the layout, which
+// has the given number: the retrained model lacks the last one of its supernet.
+func denseOf(s shard.ID, placed []shard.ID, most int) []int {
 	var held []int
-	for i, id := range placed {
+	for i, id := range placed[:min(len(placed), most)] {
 		if id == s {
 			held = append(held, i)
 		}
@@ -83,7 +84,13 @@ func (r *run) schema(s shard.ID) *proto.Schema {
 		PreImages: uint32(r.job.PreImages()), PipelineDepth: uint32(r.job.Depth()), Async: r.job.Async(), Tables: r.layout.tables,
 		ClipNorm: r.job.Spec.Train.ClipNorm, NoiseScale: r.job.Spec.Train.NoiseScale, NoiseDense: r.layout.noise, Freeze: r.layout.freeze,
 	}
-	for _, i := range denseOf(s, r.place.Dense) {
+	if r.plan.stage == stageRetrain {
+		w.Phase, w.Base, w.CarryDense = 1, r.plan.start, r.retrainFrom == job.FromSupernet
+		if r.retrainFrom == job.FromFresh {
+			w.Seed = random.Stream(w.Seed, random.Search, 1<<32, 0, 0)
+		}
+	}
+	for _, i := range denseOf(s, r.place.Dense, len(r.layout.dense)) {
 		w.Dense = append(w.Dense, r.layout.dense[i])
 	}
 	return w

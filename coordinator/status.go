@@ -29,6 +29,9 @@ func (l *leader) status(e *entry, now time.Time, withSpec bool) *proto.JobStatus
 		}
 		s.Tables = sumTables(r.newest(l.nodes))
 	}
+	if r := l.run; r != nil && r.entry == e {
+		s.Search = r.searchReport()
+	}
 	s.Detail = l.detail(e, now)
 	return s
 }
@@ -81,6 +84,9 @@ func (l *leader) detail(e *entry, now time.Time) string {
 	}
 	if wait := l.trainWait(r, now); wait != "" {
 		return wait
+	}
+	if r.phase() != proto.Phase_PHASE_EVALUATING {
+		return r.searchDetail()
 	}
 	done := len(r.evaluation.scores) - r.evaluation.share.Left()
 	return fmt.Sprintf("epoch %d of %d: scores the %s split, %d of %d blocks", s.GetEpoch(), s.GetEpochs(),

@@ -66,7 +66,7 @@ var layers = map[string][]string{
 		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client"},
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
-	"worker/trainer": {"shard", "compute/supernet", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
+	"worker/trainer": {"shard", "compute/supernet", "coordinator/search", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
 		"compute/embedding", "ps/wire", "ps/client", "coordinator/job", "worker/dataset"},
 	"worker": {"shard", "proto", "proto/identity", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
 		"ps/wire", "ps/client", "coordinator/job", "coordinator/client", "worker/dataset", "worker/trainer"},

@@ -159,11 +159,14 @@ func (s *assignment) run(ctx context.Context) error {
 	if want, got := s.order.GetDataDigest(), s.data.Digest(); want != "" && want != got {
 		return fmt.Errorf("the data here differ from what the job began with (digest %.12s, want %.12s): every worker must see the same files", got, want)
 	}
-	t, err := trainer.New(trainer.Config{Job: spec, Run: s.order.GetRun(), Data: s.data.Set, Client: s.ps, Factor: s.order.GetLearningRateFactor(), Metrics: s.agent.metrics})
+	t, err := trainer.New(trainer.Config{Job: spec, Run: s.order.GetRun(), Data: s.data.Set, Client: s.ps, Base: s.order.GetStart(), Start: s.order.GetStart(), Factor: s.order.GetLearningRateFactor(), Metrics: s.agent.metrics})
 	if err != nil {
 		return err
 	}
-	if s.order.GetTask() == proto.Task_TASK_EVALUATE {
+	switch s.order.GetTask() {
+	case proto.Task_TASK_SURVEY:
+		return s.survey(ctx, t)
+	case proto.Task_TASK_EVALUATE, proto.Task_TASK_SCORE:
 		for {
 			if err := s.evaluate(ctx, t); err != nil || !s.repeats() {
 				return err
@@ -195,18 +198,14 @@ func (s *assignment) evaluate(ctx context.Context, t *trainer.Trainer) error {
 		if lo >= hi {
 			return fmt.Errorf("block %d lies outside the %s split of %d rows", b, s.order.GetSplit(), split.Rows())
 		}
-		acc, err := t.Evaluate(ctx, s.order.GetSplit(), s.order.GetVersion(), lo, hi)
+		report, err := s.score(ctx, t, lo, hi)
 		if errors.Is(err, client.ErrVersionGone) {
 			return nil // the evaluation is over, another order is on its way
 		}
 		if err != nil {
 			return err
 		}
-		err = s.agent.session.ReportEvaluation(ctx, &proto.EvaluationBlock{
-			Job: s.order.GetJob(), Run: s.order.GetRun(), Epoch: s.order.GetEpoch(),
-			Version: s.order.GetVersion(), Split: s.order.GetSplit(), Block: b, Scores: acc.Append(nil),
-		})
-		if err != nil {
+		if err := s.deliver(ctx, b, report); err != nil {
 			return err
 		}
 	}

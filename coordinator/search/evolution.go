@@ -22,6 +22,7 @@ type evolution struct {
 	archive    Archive
 	all        []Trial // for the front and the regression
 	seen       map[Candidate]bool
+	model      *regression // of all trials; nil when it is to be fitted anew
 	// first runs before the first generation and seeds it; nil when it is over.
 	first *sensitivity
 }
@@ -76,7 +77,7 @@ func (e *evolution) Tell(trials []Trial) {
 	for _, t := range trials {
 		e.seen[t.Candidate] = true
 	}
-	e.all = append(e.all, trials...)
+	e.all, e.model = append(e.all, trials...), nil
 	e.archive.Add(within(trials, e.limit)...)
 }
 
@@ -116,7 +117,10 @@ func (e *evolution) fresh(child func() Candidate) Candidate {
 	case 1:
 		return options[0]
 	}
-	return regress(e.space, e.all).best(options)
+	if e.model == nil {
+		e.model = regress(e.space, e.all)
+	}
+	return e.model.best(options)
 }
 
 // crossover takes every field from one of two parents.

@@ -1,0 +1,60 @@
+package search
+
+import "fmt"
+
+// Survey is what the tables of a supernet hold, or one shard's part of it.
+type Survey struct {
+	// Thresholds are the pruning thresholds, by table; empty without pruning.
+	Thresholds []float32     `json:"thresholds,omitempty"`
+	Tables     []TableSurvey `json:"tables"`
+}
+
+// TableSurvey is one table's part.
+type TableSurvey struct {
+	// Rows are all rows, Kept those above the threshold.
+	Rows int64 `json:"rows"`
+	Kept int64 `json:"kept"`
+	// Gram is the sum of the outer products of the kept rows, the lower triangle
+	// row by row; empty when it would be too large. Only reports use it: unlike
+	// the counts, its last bits depend on how rows are sharded.
+	Gram []float64 `json:"gram,omitempty"`
+}
+
+// Merge adds the surveys of all shards, in their order.
+func Merge(parts []*Survey) (*Survey, error) {
+	var all *Survey
+	for i, p := range parts {
+		if all == nil {
+			all = &Survey{Thresholds: p.Thresholds, Tables: make([]TableSurvey, len(p.Tables))}
+		}
+		if len(p.Tables) != len(all.Tables) || len(p.Thresholds) != len(all.Thresholds) {
+			return nil, fmt.Errorf("the survey of shard %d has %d tables and %d thresholds, that of shard 0 %d and %d",
+				i, len(p.Tables), len(p.Thresholds), len(all.Tables), len(all.Thresholds))
+		}
+		for t, part := range p.Tables {
+			sum := &all.Tables[t]
+			sum.Rows += part.Rows
+			sum.Kept += part.Kept
+			if sum.Gram == nil {
+				sum.Gram = append([]float64(nil), part.Gram...)
+			} else {
+				for k, v := range part.Gram {
+					sum.Gram[k] += v
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// Space is the search space of surveyed tables, which all have the same choices.
+func (s *Survey) Space(names []string, choices []int) (Space, error) {
+	if len(names) != len(s.Tables) {
+		return Space{}, fmt.Errorf("the survey has %d tables, the job %d", len(s.Tables), len(names))
+	}
+	var space Space
+	for t, of := range s.Tables {
+		space.Fields = append(space.Fields, Field{Name: names[t], Rows: of.Rows, Kept: of.Kept, Choices: choices})
+	}
+	return space, nil
+}
