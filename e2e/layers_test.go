@@ -62,7 +62,7 @@ var layers = map[string][]string{
 	"coordinator/recipe":    {"proto", "coordinator/job"},
 	"coordinator/store":     {"proto/identity"},
 	"coordinator/client":    {"proto"},
-	"coordinator": {"shard", "compute/random", "compute/optim", "compute/model", "compute/eval", "proto", "proto/identity",
+	"coordinator": {"shard", "coordinator/search", "compute/random", "compute/optim", "compute/model", "compute/eval", "proto", "proto/identity",
 		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client"},
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
