@@ -164,11 +164,13 @@ func (s *assignment) run(ctx context.Context) error {
 		return err
 	}
 	switch s.order.GetTask() {
-	case proto.Task_TASK_SURVEY:
-		return s.survey(ctx, t)
-	case proto.Task_TASK_EVALUATE, proto.Task_TASK_SCORE:
+	case proto.Task_TASK_EVALUATE, proto.Task_TASK_SCORE, proto.Task_TASK_SURVEY:
+		work := s.evaluate
+		if s.order.GetTask() == proto.Task_TASK_SURVEY {
+			work = s.survey
+		}
 		for {
-			if err := s.evaluate(ctx, t); err != nil || !s.repeats() {
+			if err := work(ctx, t); err != nil || !s.repeats() {
 				return err
 			}
 		}
