@@ -82,7 +82,7 @@ var layers = map[string][]string{
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
 		"ps/wire", "ps/table", "ps/fsm", "ps/client", "worker/trainer",
 		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "ps", "worker", "worker/dataset",
-		"coordinator", "coordinator/client", "coordinator/job", "coordinator/store", "deploy/plan", "deploy/local"},
+		"coordinator", "coordinator/client", "coordinator/job", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto", "proto/identity"},
 	// sim runs everything in one process, on simulated time, network and disks.
 	"e2e/sim": {"ps", "worker", "coordinator"},

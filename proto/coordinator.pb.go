@@ -420,90 +420,6 @@ func (x *StatusRequest) GetJob() string {
 	return ""
 }
 
-type LocateReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // with the id of its run, as servers know it
-	Run           uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
-	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"` // that all shards have reached
-	Spec          []byte                 `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`        // resolved JSON of the stage: what the parameters are of
-	Routes        []*ShardRoute          `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`
-	Schema        *Schema                `protobuf:"bytes,6,opt,name=schema,proto3" json:"schema,omitempty"` // of all shards together
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LocateReply) Reset() {
-	*x = LocateReply{}
-	mi := &file_proto_coordinator_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LocateReply) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LocateReply) ProtoMessage() {}
-
-func (x *LocateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LocateReply.ProtoReflect.Descriptor instead.
-func (*LocateReply) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *LocateReply) GetJob() string {
-	if x != nil {
-		return x.Job
-	}
-	return ""
-}
-
-func (x *LocateReply) GetRun() uint64 {
-	if x != nil {
-		return x.Run
-	}
-	return 0
-}
-
-func (x *LocateReply) GetVersion() uint64 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
-func (x *LocateReply) GetSpec() []byte {
-	if x != nil {
-		return x.Spec
-	}
-	return nil
-}
-
-func (x *LocateReply) GetRoutes() []*ShardRoute {
-	if x != nil {
-		return x.Routes
-	}
-	return nil
-}
-
-func (x *LocateReply) GetSchema() *Schema {
-	if x != nil {
-		return x.Schema
-	}
-	return nil
-}
-
 type CancelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -513,7 +429,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_proto_coordinator_proto_msgTypes[6]
+	mi := &file_proto_coordinator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +441,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[6]
+	mi := &file_proto_coordinator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +454,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{6}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CancelRequest) GetJob() string {
@@ -556,7 +472,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_proto_coordinator_proto_msgTypes[7]
+	mi := &file_proto_coordinator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +484,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[7]
+	mi := &file_proto_coordinator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +497,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{7}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{6}
 }
 
 type DrainRequest struct {
@@ -594,7 +510,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_proto_coordinator_proto_msgTypes[8]
+	mi := &file_proto_coordinator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +522,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[8]
+	mi := &file_proto_coordinator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +535,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{8}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DrainRequest) GetNode() string {
@@ -645,7 +561,7 @@ type NodesReply struct {
 
 func (x *NodesReply) Reset() {
 	*x = NodesReply{}
-	mi := &file_proto_coordinator_proto_msgTypes[9]
+	mi := &file_proto_coordinator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +573,7 @@ func (x *NodesReply) String() string {
 func (*NodesReply) ProtoMessage() {}
 
 func (x *NodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[9]
+	mi := &file_proto_coordinator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +586,7 @@ func (x *NodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
 func (*NodesReply) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{9}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodesReply) GetNodes() []*NodeStatus {
@@ -699,7 +615,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[10]
+	mi := &file_proto_coordinator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +627,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[10]
+	mi := &file_proto_coordinator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +640,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{10}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -842,7 +758,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[11]
+	mi := &file_proto_coordinator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +770,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[11]
+	mi := &file_proto_coordinator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +783,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{11}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobStatus) GetJob() string {
@@ -1088,7 +1004,7 @@ type Score struct {
 
 func (x *Score) Reset() {
 	*x = Score{}
-	mi := &file_proto_coordinator_proto_msgTypes[12]
+	mi := &file_proto_coordinator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1016,7 @@ func (x *Score) String() string {
 func (*Score) ProtoMessage() {}
 
 func (x *Score) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[12]
+	mi := &file_proto_coordinator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1029,7 @@ func (x *Score) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Score.ProtoReflect.Descriptor instead.
 func (*Score) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{12}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Score) GetEpoch() uint64 {
@@ -1206,7 +1122,7 @@ type TableStatus struct {
 
 func (x *TableStatus) Reset() {
 	*x = TableStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[13]
+	mi := &file_proto_coordinator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1134,7 @@ func (x *TableStatus) String() string {
 func (*TableStatus) ProtoMessage() {}
 
 func (x *TableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[13]
+	mi := &file_proto_coordinator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1147,7 @@ func (x *TableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableStatus.ProtoReflect.Descriptor instead.
 func (*TableStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{13}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TableStatus) GetName() string {
@@ -1280,7 +1196,7 @@ type RoleUsage struct {
 
 func (x *RoleUsage) Reset() {
 	*x = RoleUsage{}
-	mi := &file_proto_coordinator_proto_msgTypes[14]
+	mi := &file_proto_coordinator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1208,7 @@ func (x *RoleUsage) String() string {
 func (*RoleUsage) ProtoMessage() {}
 
 func (x *RoleUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[14]
+	mi := &file_proto_coordinator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1221,7 @@ func (x *RoleUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleUsage.ProtoReflect.Descriptor instead.
 func (*RoleUsage) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{14}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RoleUsage) GetRole() string {
@@ -1340,7 +1256,7 @@ type SplitInfo struct {
 
 func (x *SplitInfo) Reset() {
 	*x = SplitInfo{}
-	mi := &file_proto_coordinator_proto_msgTypes[15]
+	mi := &file_proto_coordinator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1268,7 @@ func (x *SplitInfo) String() string {
 func (*SplitInfo) ProtoMessage() {}
 
 func (x *SplitInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[15]
+	mi := &file_proto_coordinator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1281,7 @@ func (x *SplitInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitInfo.ProtoReflect.Descriptor instead.
 func (*SplitInfo) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{15}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SplitInfo) GetSplit() string {
@@ -1409,7 +1325,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[16]
+	mi := &file_proto_coordinator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1337,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[16]
+	mi := &file_proto_coordinator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1350,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{16}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeReport) GetNode() string {
@@ -1540,7 +1456,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[17]
+	mi := &file_proto_coordinator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1468,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[17]
+	mi := &file_proto_coordinator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1481,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{17}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GroupReport) GetJob() string {
@@ -1692,7 +1608,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[18]
+	mi := &file_proto_coordinator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1620,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[18]
+	mi := &file_proto_coordinator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1633,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{18}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WorkerReport) GetJob() string {
@@ -1760,7 +1676,7 @@ type DataReport struct {
 
 func (x *DataReport) Reset() {
 	*x = DataReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[19]
+	mi := &file_proto_coordinator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1688,7 @@ func (x *DataReport) String() string {
 func (*DataReport) ProtoMessage() {}
 
 func (x *DataReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[19]
+	mi := &file_proto_coordinator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1701,7 @@ func (x *DataReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataReport.ProtoReflect.Descriptor instead.
 func (*DataReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{19}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DataReport) GetDigest() string {
@@ -1821,7 +1737,7 @@ type LaneReport struct {
 
 func (x *LaneReport) Reset() {
 	*x = LaneReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[20]
+	mi := &file_proto_coordinator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1749,7 @@ func (x *LaneReport) String() string {
 func (*LaneReport) ProtoMessage() {}
 
 func (x *LaneReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[20]
+	mi := &file_proto_coordinator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1762,7 @@ func (x *LaneReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneReport.ProtoReflect.Descriptor instead.
 func (*LaneReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{20}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LaneReport) GetLane() uint32 {
@@ -1887,7 +1803,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_proto_coordinator_proto_msgTypes[21]
+	mi := &file_proto_coordinator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1815,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[21]
+	mi := &file_proto_coordinator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1828,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{21}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failure) GetMessage() string {
@@ -1941,7 +1857,7 @@ type NodeOrder struct {
 
 func (x *NodeOrder) Reset() {
 	*x = NodeOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[22]
+	mi := &file_proto_coordinator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +1869,7 @@ func (x *NodeOrder) String() string {
 func (*NodeOrder) ProtoMessage() {}
 
 func (x *NodeOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[22]
+	mi := &file_proto_coordinator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +1882,7 @@ func (x *NodeOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeOrder.ProtoReflect.Descriptor instead.
 func (*NodeOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{22}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NodeOrder) GetRevision() uint64 {
@@ -2002,7 +1918,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_proto_coordinator_proto_msgTypes[23]
+	mi := &file_proto_coordinator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +1930,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[23]
+	mi := &file_proto_coordinator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +1943,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{23}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Member) GetNode() string {
@@ -2076,7 +1992,7 @@ type GroupOrder struct {
 
 func (x *GroupOrder) Reset() {
 	*x = GroupOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[24]
+	mi := &file_proto_coordinator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2004,7 @@ func (x *GroupOrder) String() string {
 func (*GroupOrder) ProtoMessage() {}
 
 func (x *GroupOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[24]
+	mi := &file_proto_coordinator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2017,7 @@ func (x *GroupOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOrder.ProtoReflect.Descriptor instead.
 func (*GroupOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{24}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GroupOrder) GetJob() string {
@@ -2201,7 +2117,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2129,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2142,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Schema) GetJob() string {
@@ -2353,7 +2269,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2281,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2294,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Freeze) GetLayers() uint32 {
@@ -2415,7 +2331,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2343,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2356,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Table) GetId() uint32 {
@@ -2492,7 +2408,7 @@ type Carry struct {
 
 func (x *Carry) Reset() {
 	*x = Carry{}
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2420,7 @@ func (x *Carry) String() string {
 func (*Carry) ProtoMessage() {}
 
 func (x *Carry) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2433,7 @@ func (x *Carry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Carry.ProtoReflect.Descriptor instead.
 func (*Carry) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Carry) GetColumn() string {
@@ -2560,7 +2476,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2488,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2501,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Column) GetName() string {
@@ -2626,7 +2542,7 @@ type Init struct {
 
 func (x *Init) Reset() {
 	*x = Init{}
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2554,7 @@ func (x *Init) String() string {
 func (*Init) ProtoMessage() {}
 
 func (x *Init) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2567,7 @@ func (x *Init) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Init.ProtoReflect.Descriptor instead.
 func (*Init) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Init) GetKind() string {
@@ -2682,7 +2598,7 @@ type DenseTensor struct {
 
 func (x *DenseTensor) Reset() {
 	*x = DenseTensor{}
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2610,7 @@ func (x *DenseTensor) String() string {
 func (*DenseTensor) ProtoMessage() {}
 
 func (x *DenseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2623,7 @@ func (x *DenseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenseTensor.ProtoReflect.Descriptor instead.
 func (*DenseTensor) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DenseTensor) GetId() uint32 {
@@ -2766,7 +2682,7 @@ type ShardRoute struct {
 
 func (x *ShardRoute) Reset() {
 	*x = ShardRoute{}
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2694,7 @@ func (x *ShardRoute) String() string {
 func (*ShardRoute) ProtoMessage() {}
 
 func (x *ShardRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2707,7 @@ func (x *ShardRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRoute.ProtoReflect.Descriptor instead.
 func (*ShardRoute) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShardRoute) GetShard() uint32 {
@@ -2866,7 +2782,7 @@ type WorkerOrder struct {
 
 func (x *WorkerOrder) Reset() {
 	*x = WorkerOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +2794,7 @@ func (x *WorkerOrder) String() string {
 func (*WorkerOrder) ProtoMessage() {}
 
 func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +2807,7 @@ func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerOrder.ProtoReflect.Descriptor instead.
 func (*WorkerOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WorkerOrder) GetJob() string {
@@ -3031,7 +2947,7 @@ type EndedJob struct {
 
 func (x *EndedJob) Reset() {
 	*x = EndedJob{}
-	mi := &file_proto_coordinator_proto_msgTypes[34]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +2959,7 @@ func (x *EndedJob) String() string {
 func (*EndedJob) ProtoMessage() {}
 
 func (x *EndedJob) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[34]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +2972,7 @@ func (x *EndedJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndedJob.ProtoReflect.Descriptor instead.
 func (*EndedJob) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EndedJob) GetJob() string {
@@ -3098,7 +3014,7 @@ type EvaluationBlock struct {
 
 func (x *EvaluationBlock) Reset() {
 	*x = EvaluationBlock{}
-	mi := &file_proto_coordinator_proto_msgTypes[35]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3026,7 @@ func (x *EvaluationBlock) String() string {
 func (*EvaluationBlock) ProtoMessage() {}
 
 func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[35]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3039,7 @@ func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationBlock.ProtoReflect.Descriptor instead.
 func (*EvaluationBlock) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{35}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EvaluationBlock) GetJob() string {
@@ -3204,7 +3120,7 @@ type EvaluationAck struct {
 
 func (x *EvaluationAck) Reset() {
 	*x = EvaluationAck{}
-	mi := &file_proto_coordinator_proto_msgTypes[36]
+	mi := &file_proto_coordinator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3216,7 +3132,7 @@ func (x *EvaluationAck) String() string {
 func (*EvaluationAck) ProtoMessage() {}
 
 func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[36]
+	mi := &file_proto_coordinator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3229,7 +3145,7 @@ func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationAck.ProtoReflect.Descriptor instead.
 func (*EvaluationAck) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{36}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{35}
 }
 
 var File_proto_coordinator_proto protoreflect.FileDescriptor
@@ -3245,14 +3161,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\tListReply\x12(\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x14.fathom.v1.JobStatusR\x04jobs\"!\n" +
 	"\rStatusRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\xb9\x01\n" +
-	"\vLocateReply\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
-	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x12\n" +
-	"\x04spec\x18\x04 \x01(\fR\x04spec\x12-\n" +
-	"\x06routes\x18\x05 \x03(\v2\x15.fathom.v1.ShardRouteR\x06routes\x12)\n" +
-	"\x06schema\x18\x06 \x01(\v2\x11.fathom.v1.SchemaR\x06schema\"!\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"!\n" +
 	"\rCancelRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"\x0e\n" +
 	"\fNodesRequest\"6\n" +
@@ -3545,14 +3454,13 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\rTASK_EVALUATE\x10\x03\x12\x0f\n" +
 	"\vTASK_SURVEY\x10\x14\x12\x0e\n" +
 	"\n" +
-	"TASK_SCORE\x10\x152\xd8\x03\n" +
+	"TASK_SCORE\x10\x152\x9c\x03\n" +
 	"\aControl\x12:\n" +
 	"\x06Submit\x12\x18.fathom.v1.SubmitRequest\x1a\x16.fathom.v1.SubmitReply\x124\n" +
 	"\x04List\x12\x16.fathom.v1.ListRequest\x1a\x14.fathom.v1.ListReply\x128\n" +
 	"\x06Status\x12\x18.fathom.v1.StatusRequest\x1a\x14.fathom.v1.JobStatus\x129\n" +
 	"\x05Watch\x12\x18.fathom.v1.StatusRequest\x1a\x14.fathom.v1.JobStatus0\x01\x128\n" +
-	"\x06Cancel\x12\x18.fathom.v1.CancelRequest\x1a\x14.fathom.v1.JobStatus\x12:\n" +
-	"\x06Locate\x12\x18.fathom.v1.StatusRequest\x1a\x16.fathom.v1.LocateReply\x127\n" +
+	"\x06Cancel\x12\x18.fathom.v1.CancelRequest\x1a\x14.fathom.v1.JobStatus\x127\n" +
 	"\x05Nodes\x12\x17.fathom.v1.NodesRequest\x1a\x15.fathom.v1.NodesReply\x127\n" +
 	"\x05Drain\x12\x17.fathom.v1.DrainRequest\x1a\x15.fathom.v1.NodeStatus2\x8f\x01\n" +
 	"\n" +
@@ -3573,7 +3481,7 @@ func file_proto_coordinator_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_proto_coordinator_proto_goTypes = []any{
 	(Phase)(0),              // 0: fathom.v1.Phase
 	(Role)(0),               // 1: fathom.v1.Role
@@ -3583,98 +3491,93 @@ var file_proto_coordinator_proto_goTypes = []any{
 	(*ListRequest)(nil),     // 5: fathom.v1.ListRequest
 	(*ListReply)(nil),       // 6: fathom.v1.ListReply
 	(*StatusRequest)(nil),   // 7: fathom.v1.StatusRequest
-	(*LocateReply)(nil),     // 8: fathom.v1.LocateReply
-	(*CancelRequest)(nil),   // 9: fathom.v1.CancelRequest
-	(*NodesRequest)(nil),    // 10: fathom.v1.NodesRequest
-	(*DrainRequest)(nil),    // 11: fathom.v1.DrainRequest
-	(*NodesReply)(nil),      // 12: fathom.v1.NodesReply
-	(*NodeStatus)(nil),      // 13: fathom.v1.NodeStatus
-	(*JobStatus)(nil),       // 14: fathom.v1.JobStatus
-	(*Score)(nil),           // 15: fathom.v1.Score
-	(*TableStatus)(nil),     // 16: fathom.v1.TableStatus
-	(*RoleUsage)(nil),       // 17: fathom.v1.RoleUsage
-	(*SplitInfo)(nil),       // 18: fathom.v1.SplitInfo
-	(*NodeReport)(nil),      // 19: fathom.v1.NodeReport
-	(*GroupReport)(nil),     // 20: fathom.v1.GroupReport
-	(*WorkerReport)(nil),    // 21: fathom.v1.WorkerReport
-	(*DataReport)(nil),      // 22: fathom.v1.DataReport
-	(*LaneReport)(nil),      // 23: fathom.v1.LaneReport
-	(*Failure)(nil),         // 24: fathom.v1.Failure
-	(*NodeOrder)(nil),       // 25: fathom.v1.NodeOrder
-	(*Member)(nil),          // 26: fathom.v1.Member
-	(*GroupOrder)(nil),      // 27: fathom.v1.GroupOrder
-	(*Schema)(nil),          // 28: fathom.v1.Schema
-	(*Freeze)(nil),          // 29: fathom.v1.Freeze
-	(*Table)(nil),           // 30: fathom.v1.Table
-	(*Carry)(nil),           // 31: fathom.v1.Carry
-	(*Column)(nil),          // 32: fathom.v1.Column
-	(*Init)(nil),            // 33: fathom.v1.Init
-	(*DenseTensor)(nil),     // 34: fathom.v1.DenseTensor
-	(*ShardRoute)(nil),      // 35: fathom.v1.ShardRoute
-	(*WorkerOrder)(nil),     // 36: fathom.v1.WorkerOrder
-	(*EndedJob)(nil),        // 37: fathom.v1.EndedJob
-	(*EvaluationBlock)(nil), // 38: fathom.v1.EvaluationBlock
-	(*EvaluationAck)(nil),   // 39: fathom.v1.EvaluationAck
+	(*CancelRequest)(nil),   // 8: fathom.v1.CancelRequest
+	(*NodesRequest)(nil),    // 9: fathom.v1.NodesRequest
+	(*DrainRequest)(nil),    // 10: fathom.v1.DrainRequest
+	(*NodesReply)(nil),      // 11: fathom.v1.NodesReply
+	(*NodeStatus)(nil),      // 12: fathom.v1.NodeStatus
+	(*JobStatus)(nil),       // 13: fathom.v1.JobStatus
+	(*Score)(nil),           // 14: fathom.v1.Score
+	(*TableStatus)(nil),     // 15: fathom.v1.TableStatus
+	(*RoleUsage)(nil),       // 16: fathom.v1.RoleUsage
+	(*SplitInfo)(nil),       // 17: fathom.v1.SplitInfo
+	(*NodeReport)(nil),      // 18: fathom.v1.NodeReport
+	(*GroupReport)(nil),     // 19: fathom.v1.GroupReport
+	(*WorkerReport)(nil),    // 20: fathom.v1.WorkerReport
+	(*DataReport)(nil),      // 21: fathom.v1.DataReport
+	(*LaneReport)(nil),      // 22: fathom.v1.LaneReport
+	(*Failure)(nil),         // 23: fathom.v1.Failure
+	(*NodeOrder)(nil),       // 24: fathom.v1.NodeOrder
+	(*Member)(nil),          // 25: fathom.v1.Member
+	(*GroupOrder)(nil),      // 26: fathom.v1.GroupOrder
+	(*Schema)(nil),          // 27: fathom.v1.Schema
+	(*Freeze)(nil),          // 28: fathom.v1.Freeze
+	(*Table)(nil),           // 29: fathom.v1.Table
+	(*Carry)(nil),           // 30: fathom.v1.Carry
+	(*Column)(nil),          // 31: fathom.v1.Column
+	(*Init)(nil),            // 32: fathom.v1.Init
+	(*DenseTensor)(nil),     // 33: fathom.v1.DenseTensor
+	(*ShardRoute)(nil),      // 34: fathom.v1.ShardRoute
+	(*WorkerOrder)(nil),     // 35: fathom.v1.WorkerOrder
+	(*EndedJob)(nil),        // 36: fathom.v1.EndedJob
+	(*EvaluationBlock)(nil), // 37: fathom.v1.EvaluationBlock
+	(*EvaluationAck)(nil),   // 38: fathom.v1.EvaluationAck
 }
 var file_proto_coordinator_proto_depIdxs = []int32{
-	14, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
-	35, // 1: fathom.v1.LocateReply.routes:type_name -> fathom.v1.ShardRoute
-	28, // 2: fathom.v1.LocateReply.schema:type_name -> fathom.v1.Schema
-	13, // 3: fathom.v1.NodesReply.nodes:type_name -> fathom.v1.NodeStatus
-	0,  // 4: fathom.v1.JobStatus.phase:type_name -> fathom.v1.Phase
-	15, // 5: fathom.v1.JobStatus.scores:type_name -> fathom.v1.Score
-	16, // 6: fathom.v1.JobStatus.tables:type_name -> fathom.v1.TableStatus
-	17, // 7: fathom.v1.JobStatus.usage:type_name -> fathom.v1.RoleUsage
-	18, // 8: fathom.v1.JobStatus.splits:type_name -> fathom.v1.SplitInfo
-	20, // 9: fathom.v1.NodeReport.groups:type_name -> fathom.v1.GroupReport
-	21, // 10: fathom.v1.NodeReport.worker:type_name -> fathom.v1.WorkerReport
-	16, // 11: fathom.v1.GroupReport.tables:type_name -> fathom.v1.TableStatus
-	22, // 12: fathom.v1.WorkerReport.data:type_name -> fathom.v1.DataReport
-	23, // 13: fathom.v1.WorkerReport.lanes:type_name -> fathom.v1.LaneReport
-	24, // 14: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
-	18, // 15: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
-	27, // 16: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
-	36, // 17: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
-	1,  // 18: fathom.v1.Member.role:type_name -> fathom.v1.Role
-	26, // 19: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
-	28, // 20: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
-	30, // 21: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
-	34, // 22: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
-	29, // 23: fathom.v1.Schema.freeze:type_name -> fathom.v1.Freeze
-	32, // 24: fathom.v1.Table.columns:type_name -> fathom.v1.Column
-	31, // 25: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
-	33, // 26: fathom.v1.Column.init:type_name -> fathom.v1.Init
-	33, // 27: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
-	26, // 28: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
-	2,  // 29: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
-	35, // 30: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
-	37, // 31: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
-	0,  // 32: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
-	3,  // 33: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
-	5,  // 34: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
-	7,  // 35: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
-	7,  // 36: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
-	9,  // 37: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
-	7,  // 38: fathom.v1.Control.Locate:input_type -> fathom.v1.StatusRequest
-	10, // 39: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
-	11, // 40: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
-	19, // 41: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
-	38, // 42: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
-	4,  // 43: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
-	6,  // 44: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
-	14, // 45: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
-	14, // 46: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
-	14, // 47: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
-	8,  // 48: fathom.v1.Control.Locate:output_type -> fathom.v1.LocateReply
-	12, // 49: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
-	13, // 50: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
-	25, // 51: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
-	39, // 52: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	13, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
+	12, // 1: fathom.v1.NodesReply.nodes:type_name -> fathom.v1.NodeStatus
+	0,  // 2: fathom.v1.JobStatus.phase:type_name -> fathom.v1.Phase
+	14, // 3: fathom.v1.JobStatus.scores:type_name -> fathom.v1.Score
+	15, // 4: fathom.v1.JobStatus.tables:type_name -> fathom.v1.TableStatus
+	16, // 5: fathom.v1.JobStatus.usage:type_name -> fathom.v1.RoleUsage
+	17, // 6: fathom.v1.JobStatus.splits:type_name -> fathom.v1.SplitInfo
+	19, // 7: fathom.v1.NodeReport.groups:type_name -> fathom.v1.GroupReport
+	20, // 8: fathom.v1.NodeReport.worker:type_name -> fathom.v1.WorkerReport
+	15, // 9: fathom.v1.GroupReport.tables:type_name -> fathom.v1.TableStatus
+	21, // 10: fathom.v1.WorkerReport.data:type_name -> fathom.v1.DataReport
+	22, // 11: fathom.v1.WorkerReport.lanes:type_name -> fathom.v1.LaneReport
+	23, // 12: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
+	17, // 13: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
+	26, // 14: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
+	35, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
+	1,  // 16: fathom.v1.Member.role:type_name -> fathom.v1.Role
+	25, // 17: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
+	27, // 18: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
+	29, // 19: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
+	33, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
+	28, // 21: fathom.v1.Schema.freeze:type_name -> fathom.v1.Freeze
+	31, // 22: fathom.v1.Table.columns:type_name -> fathom.v1.Column
+	30, // 23: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
+	32, // 24: fathom.v1.Column.init:type_name -> fathom.v1.Init
+	32, // 25: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
+	25, // 26: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
+	2,  // 27: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
+	34, // 28: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
+	36, // 29: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
+	0,  // 30: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
+	3,  // 31: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
+	5,  // 32: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
+	7,  // 33: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
+	7,  // 34: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
+	8,  // 35: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
+	9,  // 36: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
+	10, // 37: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
+	18, // 38: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
+	37, // 39: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
+	4,  // 40: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
+	6,  // 41: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
+	13, // 42: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
+	13, // 43: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
+	13, // 44: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
+	11, // 45: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
+	12, // 46: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
+	24, // 47: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
+	38, // 48: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
+	40, // [40:49] is the sub-list for method output_type
+	31, // [31:40] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_proto_coordinator_proto_init() }
@@ -3688,7 +3591,7 @@ func file_proto_coordinator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_coordinator_proto_rawDesc), len(file_proto_coordinator_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -27,7 +27,6 @@ const (
 	Control_Status_FullMethodName = "/fathom.v1.Control/Status"
 	Control_Watch_FullMethodName  = "/fathom.v1.Control/Watch"
 	Control_Cancel_FullMethodName = "/fathom.v1.Control/Cancel"
-	Control_Locate_FullMethodName = "/fathom.v1.Control/Locate"
 	Control_Nodes_FullMethodName  = "/fathom.v1.Control/Nodes"
 	Control_Drain_FullMethodName  = "/fathom.v1.Control/Drain"
 )
@@ -47,9 +46,6 @@ type ControlClient interface {
 	// has ended; the last message is the final status.
 	Watch(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobStatus], error)
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*JobStatus, error)
-	// Locate tells where the parameters of a job are and what they are made of. It
-	// needs a job whose groups are hosted.
-	Locate(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*LocateReply, error)
 	// Nodes lists the members of the cluster.
 	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesReply, error)
 	// Drain moves all replicas off a parameter server, or lets it have some again.
@@ -123,16 +119,6 @@ func (c *controlClient) Cancel(ctx context.Context, in *CancelRequest, opts ...g
 	return out, nil
 }
 
-func (c *controlClient) Locate(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*LocateReply, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(LocateReply)
-	err := c.cc.Invoke(ctx, Control_Locate_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 func (c *controlClient) Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(NodesReply)
@@ -168,9 +154,6 @@ type ControlServer interface {
 	// has ended; the last message is the final status.
 	Watch(*StatusRequest, grpc.ServerStreamingServer[JobStatus]) error
 	Cancel(context.Context, *CancelRequest) (*JobStatus, error)
-	// Locate tells where the parameters of a job are and what they are made of. It
-	// needs a job whose groups are hosted.
-	Locate(context.Context, *StatusRequest) (*LocateReply, error)
 	// Nodes lists the members of the cluster.
 	Nodes(context.Context, *NodesRequest) (*NodesReply, error)
 	// Drain moves all replicas off a parameter server, or lets it have some again.
@@ -199,9 +182,6 @@ func (UnimplementedControlServer) Watch(*StatusRequest, grpc.ServerStreamingServ
 }
 func (UnimplementedControlServer) Cancel(context.Context, *CancelRequest) (*JobStatus, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
-}
-func (UnimplementedControlServer) Locate(context.Context, *StatusRequest) (*LocateReply, error) {
-	return nil, status.Error(codes.Unimplemented, "method Locate not implemented")
 }
 func (UnimplementedControlServer) Nodes(context.Context, *NodesRequest) (*NodesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Nodes not implemented")
@@ -313,24 +293,6 @@ func _Control_Cancel_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Control_Locate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(StatusRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ControlServer).Locate(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Control_Locate_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControlServer).Locate(ctx, req.(*StatusRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _Control_Nodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(NodesRequest)
 	if err := dec(in); err != nil {
@@ -389,10 +351,6 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _Control_Cancel_Handler,
-		},
-		{
-			MethodName: "Locate",
-			Handler:    _Control_Locate_Handler,
 		},
 		{
 			MethodName: "Nodes",

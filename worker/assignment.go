@@ -96,7 +96,9 @@ func (s *assignment) serves(o *proto.WorkerOrder) bool {
 // when it has ended already.
 func (s *assignment) adopt(o *proto.WorkerOrder) bool {
 	s.ps.SetRoutes(routes(o))
-	if o.GetTask() != proto.Task_TASK_EVALUATE {
+	switch o.GetTask() {
+	case proto.Task_TASK_EVALUATE, proto.Task_TASK_SCORE, proto.Task_TASK_SURVEY:
+	default:
 		return true
 	}
 	s.mu.Lock()

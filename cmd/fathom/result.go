@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/coordinator/search"
 	"github.com/fathom-train/fathom/proto"
 )
 
@@ -39,6 +40,8 @@ type result struct {
 	Stopped  string        `json:"stopped,omitempty"`
 	Cluster  clusterResult `json:"cluster"`
 	Versions versions      `json:"versions"`
+	// Search is there when the job searched for widths.
+	Search *search.Report `json:"search,omitempty"`
 	// Profile is there when the run was profiled.
 	Profile *profileReport `json:"profile,omitempty"`
 }
@@ -95,7 +98,13 @@ func newResult(s *proto.JobStatus) (*result, error) {
 		Cluster:      clusterResult(j.Spec.Cluster),
 		Versions:     readVersions(),
 	}
-	r.addScores(s.GetScores())
+	r.addScores(s.GetScores(), s.GetStage())
+	if text := s.GetSearch(); len(text) > 0 {
+		r.Search = new(search.Report)
+		if err := json.Unmarshal(text, r.Search); err != nil {
+			return nil, fmt.Errorf("search of job %s as the coordinator tells it: %w", s.GetJob(), err)
+		}
+	}
 	for _, t := range s.GetTables() {
 		r.Tables = append(r.Tables, tableResult{t.GetName(), t.GetRows(), t.GetParameters(), t.GetBytes(), t.GetStateBytes()})
 	}
@@ -114,9 +123,13 @@ func newResult(s *proto.JobStatus) (*result, error) {
 }
 
 // addScores fills Metrics with the last score of every split and Epochs with
-// the validation after each epoch.
-func (r *result) addScores(scores []*proto.Score) {
+// the validation after each epoch. Scores of another stage than the last, that is
+// of a supernet, are left out.
+func (r *result) addScores(scores []*proto.Score, stage string) {
 	for _, s := range scores {
+		if s.GetStage() != stage {
+			continue
+		}
 		q := qualityOf(s)
 		r.Metrics[s.GetSplit()] = q
 		if s.GetSplit() == "valid" {

@@ -25,6 +25,7 @@ func (r *result) writeSummary(w io.Writer) {
 	lines = append(lines, "")
 	lines = append(lines, r.tableLines()...)
 	lines = append(lines, "")
+	lines = append(lines, searchLines(r.Search)...)
 	lines = append(lines, r.effortLines()...)
 	lines = append(lines, r.Profile.lines()...)
 	for _, l := range lines {

@@ -37,13 +37,12 @@ var Rules = map[string]Rule{
 	proto.Control_Status_FullMethodName: {Roles: people},
 	proto.Control_Watch_FullMethodName:  {Roles: people},
 	proto.Control_Nodes_FullMethodName:  {Roles: people},
-	proto.Control_Locate_FullMethodName: {Roles: admins},
 
 	proto.Membership_Join_FullMethodName:             {Roles: []Role{PS, Worker}},
 	proto.Membership_ReportEvaluation_FullMethodName: {Roles: []Role{Worker}},
 
-	proto.ParameterServer_Pull_FullMethodName:        {Roles: []Role{Worker, Admin}},
-	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker, Admin}},
+	proto.ParameterServer_Pull_FullMethodName:        {Roles: []Role{Worker}},
+	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Push_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Partial_FullMethodName:     {Roles: []Role{Worker}},
 	proto.ParameterServer_ShardStatus_FullMethodName: {Roles: []Role{Worker, Admin, Viewer}},

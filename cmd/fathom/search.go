@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fathom-train/fathom/coordinator/search"
+)
+
+func (a *app) newSearch() *cobra.Command {
+	cmd := &cobra.Command{Use: "search", Short: "Look at the outcome of a dimension search", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "explain RESULT.json",
+		Short: "Say why every field got its width",
+		Long: `Say why every field got its width.
+
+RESULT.json is what fathom run wrote. For every field: its rows and those that
+are kept, the width found, how many dimensions its rows use in the supernet (the
+effective rank), and what the validation AUC loses when only this field is
+narrowed, as far as the search has scored that.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return a.explainSearch(args[0]) },
+	})
+	return cmd
+}
+
+func (a *app) explainSearch(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return inputError{fmt.Errorf("read the result: %w", err)}
+	}
+	var r result
+	if err := json.Unmarshal(text, &r); err != nil {
+		return inputError{fmt.Errorf("read the result %s: %w", path, err)}
+	}
+	if r.Search == nil || r.Search.Best == nil {
+		return inputError{fmt.Errorf("%s is the result of a job without a search", path)}
+	}
+	for _, l := range explainLines(r.Search) {
+		fmt.Fprintln(a.out, l)
+	}
+	return nil
+}
+
+// searchLines is the search's part of the summary: the widths and their size.
+func searchLines(r *search.Report) []string {
+	if r == nil || r.Best == nil {
+		return nil
+	}
+	rows := [][]string{{"field", "rows", "kept", "width"}}
+	for _, f := range r.Fields {
+		rows = append(rows, []string{f.Name, grouped(uint64(f.Rows)), grouped(uint64(f.Kept)), fmt.Sprintf("%d of %d", f.Width, f.Full)})
+	}
+	lines := columns("lrrr", rows)
+	share := 100 * float64(r.Best.Parameters) / float64(max(1, r.FullParameters))
+	return append(lines, fmt.Sprintf("%s of %s embedding weights (%.1f %%), %d candidates scored", grouped(uint64(r.Best.Parameters)),
+		grouped(uint64(r.FullParameters)), share, r.Scored), "")
+}
+
+// explainLines is a table of the fields.
+func explainLines(r *search.Report) []string {
+	rows := [][]string{{"field", "rows", "kept", "width", "rank", "AUC lost when narrowed, others as in the supernet or the winner"}}
+	for f, of := range r.Fields {
+		rank := "-"
+		if of.EffectiveRank > 0 {
+			rank = fmt.Sprintf("%.1f", of.EffectiveRank)
+		}
+		rows = append(rows, []string{of.Name, grouped(uint64(of.Rows)), grouped(uint64(of.Kept)), fmt.Sprintf("%d of %d", of.Width, of.Full), rank, lost(r, f)})
+	}
+	return columns("lrrrrl", rows)
+}
+
+// lost lists what was measured of narrowing one field alone.
+func lost(r *search.Report, f int) string {
+	full := make([]int, len(r.Fields))
+	for i, of := range r.Fields {
+		full[i] = of.Full
+	}
+	text := ""
+	for _, base := range []search.Candidate{search.NewCandidate(full), r.Best.Candidate} {
+		of, ok := scoreOf(r, base)
+		for w := base.Width(f) - 1; ok && w >= 0; w-- {
+			if s, scored := scoreOf(r, base.With(f, w)); scored {
+				text += fmt.Sprintf("%d to %d: %.5f  ", base.Width(f), w, of.AUC-s.AUC)
+			}
+		}
+	}
+	if text == "" {
+		return "not measured: use seed_sensitivity or a tolerance"
+	}
+	return text
+}
+
+func scoreOf(r *search.Report, c search.Candidate) (search.Score, bool) {
+	for _, t := range r.Trials {
+		if t.Candidate == c {
+			return t.Score, true
+		}
+	}
+	return search.Score{}, false
+}

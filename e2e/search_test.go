@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const searchJob = smallJob + `
+  search:
+    strategy: evolution
+    seed_sensitivity: true
+    generations: 6
+    population: 12
+    widths: [1, 2, 4, 8]
+    budget: {fraction: 0.4}
+    tolerance: 0.001
+    pruning: {learning_rate: 0.5, weight: 0.01}
+`
+
+// A search ends with the same winner and the same model whatever the cluster, and
+// when the coordinator and a worker are killed in the middle of a generation and
+// a shard's leader while the winner is trained.
+func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
+	const patience = 3 * time.Minute
+	job := writeFile(t, "search.yaml", searchJob)
+	want := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1").result(patience)
+	if want.Metrics["test"].AUC < 0.6 {
+		t.Errorf("test AUC %.4f: nothing was learnt", want.Metrics["test"].AUC)
+	}
+	r := start(t, nil, "run", job)
+	r.logged("generation is scored", patience)
+	for _, role := range []string{"coordinator", "worker"} {
+		if err := syscall.Kill(r.children(role)[0].pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Two epochs of 40 steps for the supernet, one version for the new tables.
+	leader := r.leaderPast(90, patience)
+	if err := syscall.Kill(leader.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	got := r.result(patience)
+	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
+		t.Errorf("model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
+	}
+}
+
+// logged waits until the coordinator's log has the text.
+func (r *fathomRun) logged(text string, limit time.Duration) {
+	r.t.Helper()
+	end := time.After(limit)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		log, err := os.ReadFile(filepath.Join(r.workdir, "logs", "coordinator.log"))
+		if err == nil && strings.Contains(string(log), text) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-r.done:
+			r.t.Fatalf("the run ended before %q was logged", text)
+		case <-end:
+			r.t.Fatalf("%q was not logged within %v", text, limit)
+		}
+	}
+}
