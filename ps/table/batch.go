@@ -15,9 +15,14 @@ import (
 // made in one burst: in a large table each waits for an address translation,
 // and only in a burst do these overlap.
 
-// group is how many keys go together: of 8, 16 and 32 the best, whatever the size
-// of the table.
-const group = 8
+// How many keys go together: more when only a line or two of each row are read,
+// fewer when whole rows are, which else would leave the nearest cache before
+// their turn.
+const (
+	gatherGroup = 16
+	updateGroup = 8
+	group       = max(gatherGroup, updateGroup)
+)
 
 // none is the row of a key that has none.
 const none = ^uint32(0)
@@ -31,6 +36,7 @@ type walk struct {
 	table  *Table
 	keys   [3][]shard.Key
 	rest   []shard.Key
+	size   int // of a group, at most group
 	lines  int // of a row, to ask for
 	hashes [3][group]uint64
 	rows   [2][group]uint32 // none if not yet found
@@ -38,8 +44,8 @@ type walk struct {
 }
 
 // start begins a walk: after next the first group is the current one.
-func (w *walk) start(t *Table, keys []shard.Key, lines int) {
-	w.table, w.rest, w.lines = t, keys, lines
+func (w *walk) start(t *Table, keys []shard.Key, size, lines int) {
+	w.table, w.rest, w.size, w.lines = t, keys, size, lines
 	w.next()
 	w.next()
 }
@@ -49,7 +55,7 @@ func (w *walk) next() {
 	w.keys[0], w.keys[1] = w.keys[1], w.keys[2]
 	w.hashes[0], w.hashes[1] = w.hashes[1], w.hashes[2]
 	w.rows[0] = w.rows[1]
-	n := min(group, len(w.rest))
+	n := min(w.size, len(w.rest))
 	w.keys[2], w.rest = w.rest[:n], w.rest[n:]
 	index := &w.table.index
 	for i, k := range w.keys[2] {
@@ -82,7 +88,7 @@ func lines(n, stride int) int {
 // key has no row.
 func (t *Table) Gather(dst []float32, keys []shard.Key) {
 	var w walk
-	w.start(t, keys, lines(4*t.width, t.stride))
+	w.start(t, keys, gatherGroup, lines(4*t.width, t.stride))
 	for w.next(); len(w.keys[0]) > 0; w.next() {
 		for i, k := range w.keys[0] {
 			row := w.rows[0][i]
@@ -115,7 +121,7 @@ func (t *Table) UpdateRows(before []float32, keys []shard.Key, counts []uint32, 
 		panic(fmt.Sprintf("ps/table: BUG: %d gradients for %d rows of width %d", len(g), len(keys), t.width))
 	}
 	var w walk
-	w.start(t, keys, lines(t.stride, t.stride))
+	w.start(t, keys, updateGroup, lines(t.stride, t.stride))
 	var old []float32
 	size := t.RowBefore()
 	for w.next(); len(w.keys[0]) > 0; w.next() {
