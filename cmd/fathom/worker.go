@@ -1,6 +1,8 @@
 package main
 
 import (
+	"runtime"
+
 	"github.com/spf13/cobra"
 
 	"github.com/fathom-train/fathom/compute/kernel"
@@ -22,6 +24,9 @@ func (a *app) newWorker() *cobra.Command {
 				return err
 			}
 			return a.runProcess(cmd.Context(), identity.Worker, &f, nil, func(p *process) (component, []string, error) {
+				if cfg.Threads <= 0 {
+					cfg.Threads = runtime.GOMAXPROCS(0) // knows of a container's limit
+				}
 				cfg.Node, cfg.Logger, cfg.Registerer = f.name, p.log, p.endpoint.registry
 				cfg.Identity = p.identity
 				cfg.MetricsAddress = p.endpoint.address()
@@ -35,7 +40,7 @@ func (a *app) newWorker() *cobra.Command {
 	}
 	f.add(cmd, "worker")
 	cmd.Flags().StringSliceVar(&cfg.Coordinators, "coordinator", nil, "addresses of the coordinators")
-	cmd.Flags().IntVar(&cfg.Threads, "threads", 1, "goroutines of one matrix product")
+	cmd.Flags().IntVar(&cfg.Threads, "threads", 0, "processors to compute with (default all); the model does not depend on it")
 	cmd.Flags().StringVar(&cfg.Until, "until", "", "end with the job of this name (default never)")
 	mustRequire(cmd, "coordinator")
 	return cmd
