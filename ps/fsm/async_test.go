@@ -133,7 +133,7 @@ func (n *network) check(req *wire.PullRequest) {
 		n.t.Fatalf("version %d, want %d", v, n.version)
 	}
 	want := n.naive.read(req)
-	oldest := n.version - min(n.version, uint64(n.schema.PipelineDepth))
+	oldest := n.version - min(n.version, uint64(1+2*n.schema.PipelineDepth))
 	for v := oldest; v <= n.version; v++ {
 		if !slices.Equal(lookup(n.t, n.st, v, req), want) {
 			n.t.Fatalf("at version %d, asked for %d: the state is not what the lanes in their order give", n.version, v)

@@ -68,8 +68,9 @@ func (s *State) Lookup(version uint64, req *wire.PullRequest, dst []float32) err
 	}
 	behind := m.version - version
 	if m.schema.Async {
-		// The newest state serves every step that is still open.
-		if behind > uint64(m.schema.PipelineDepth) {
+		// The newest state serves every step that may be open on another shard,
+		// which is as far behind as in mode sync.
+		if behind > uint64(1+2*m.schema.PipelineDepth) {
 			return fmt.Errorf("%w: version %d, the shard is at %d", ErrVersionGone, version, m.version)
 		}
 		m.lookup(m.version, nil, req, dst)
