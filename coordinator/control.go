@@ -27,7 +27,7 @@ const (
 	finishedMax      = 1000
 	finishedBytesMax = 64 << 20
 	// removeMax bounds how many are removed by one write.
-	removeMax = 30
+	removeMax = 24
 	// watchInterval is the shortest time between two messages of Watch.
 	watchInterval = 200 * time.Millisecond
 )

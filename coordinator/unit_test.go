@@ -164,7 +164,7 @@ func TestOldestFinishedJobsAreRemoved(t *testing.T) {
 				all = append(all, fmt.Sprint(e.number))
 			}
 		}
-		if len(ops) != 3*len(all) || len(ops) > store.OpsMax-2 {
+		if len(ops) != 4*len(all) || len(ops) > store.OpsMax-2 {
 			t.Errorf("%d operations to remove %d jobs", len(ops), len(all))
 		}
 		return strings.Join(all, " ")
