@@ -61,14 +61,23 @@ func (c *control) Submit(ctx context.Context, r *proto.SubmitRequest) (*proto.Su
 	if len(spec) > specBytesMax {
 		return nil, status.Errorf(codes.InvalidArgument, "the spec with its defaults has %d bytes, at most %d are accepted", len(spec), specBytesMax)
 	}
-	err = l.commit(ctx, func(now time.Time) (*write, error) { return l.submit(j, spec, now) })
+	if err := checkPlace(j); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	var source *manifestSource
+	if r.GetRestore() != "" {
+		if source, err = readSource(ctx, j, r.GetRestore()); err != nil {
+			return nil, status.Error(codes.InvalidArgument, fmt.Sprintf("restore %s: %v", r.GetRestore(), err))
+		}
+	}
+	err = l.commit(ctx, func(now time.Time) (*write, error) { return l.submit(j, spec, source, now) })
 	if err != nil {
 		return nil, c.service.failure(ctx, err)
 	}
 	return &proto.SubmitReply{Job: j.Metadata.Name}, nil
 }
 
-func (l *leader) submit(j *job.Job, spec []byte, now time.Time) (*write, error) {
+func (l *leader) submit(j *job.Job, spec []byte, source *manifestSource, now time.Time) (*write, error) {
 	pending := 0
 	for _, e := range l.entries {
 		if !e.ended() && e.name == j.Metadata.Name {
@@ -90,6 +99,12 @@ func (l *leader) submit(j *job.Job, spec []byte, now time.Time) (*write, error) 
 	e.plan = &plan{enteredNano: now.UnixNano(), status: &proto.JobStatus{
 		Job: e.name, Phase: proto.Phase_PHASE_PENDING, Epochs: uint64(j.Spec.Train.Epochs),
 		CreatedUnixNano: now.UnixNano(), SpecDigest: j.Digest()}}
+	if source != nil {
+		var err error
+		if e.plan, err = planFrom(source, j, now); err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+	}
 	specBytes, err := json.Marshal(specRecord{Run: e.run, Spec: spec})
 	if err != nil {
 		return nil, fmt.Errorf("encode spec: %w", err)

@@ -84,7 +84,7 @@ func (l *leader) start(r *run, now time.Time) *write {
 		}
 	}
 	if !r.place.Formed {
-		if !r.allFormed(l.nodes, now) {
+		if !r.allFormed(l.nodes, now) || !r.checkOrigin(l.nodes) {
 			return nil
 		}
 		formed := *r.place
@@ -94,13 +94,7 @@ func (l *leader) start(r *run, now time.Time) *write {
 	if r.plan.digest == "" {
 		return nil
 	}
-	return l.move(r, now, func(p *plan) {
-		p.factor = 1
-		if r.job.Spec.Search != nil {
-			p.stage, p.status.Stage, p.status.Epochs = stageSupernet, stageSupernet, uint64(r.job.Spec.Train.Epochs)
-		}
-		r.train(p)
-	})
+	return l.move(r, now, r.begin)
 }
 
 func (l *leader) placeShards(r *run, now time.Time) *write {
@@ -163,6 +157,10 @@ func (l *leader) inspected(r *run, now time.Time) *write {
 			return nil
 		}
 	}
+	if from := r.plan.origin; from != nil && from.DataDigest != "" && from.DataDigest != agreed.GetDigest() {
+		r.fail(true, "the data are not those of the checkpoint %s: they have digest %s, it was made with %s", from.Location, agreed.GetDigest(), from.DataDigest)
+		return nil
+	}
 	return l.setPlan(r.entry, now, func(p *plan) {
 		p.digest = agreed.GetDigest()
 		p.status.Splits, p.status.TeacherAuc = agreed.GetSplits(), agreed.GetTeacherAuc()
@@ -221,6 +219,9 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 		return l.move(r, now, keep, r.surveyRows)
 	case r.plan.split != splitTest && r.rows(splitTest) > 0:
 		return l.move(r, now, keep, func(p *plan) { r.evaluate(p, splitTest) })
+	}
+	if a := r.attempt; a != nil && !a.reached.IsZero() {
+		return nil // it is about to be complete
 	}
 	groups, ok := r.final(l.nodes, now)
 	if !ok {

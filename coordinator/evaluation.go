@@ -14,7 +14,7 @@ import (
 // sender, who may have been given an order that is out of date.
 func (l *leader) evaluationOf(b *proto.EvaluationBlock) *evaluation {
 	r := l.active()
-	if r == nil || r.evaluation == nil || b.GetJob() != r.id() || b.GetRun() != r.run {
+	if r == nil || r.evaluation == nil || b.GetJob() != r.id() || b.GetRun() != r.groupRun() {
 		return nil
 	}
 	if e := r.evaluation; b.GetVersion() == r.plan.lastStep && b.GetSplit() == e.split && b.GetRound() == e.round {

@@ -130,7 +130,8 @@ func (c *cluster) control(nodes ...string) *client.Control {
 // always up to date, unless a server says otherwise.
 type simModel struct {
 	mu        sync.Mutex
-	job       string
+	run       uint64 // of the groups' generation
+	base      uint64 // version of shards that have no entry below
 	lanesAll  int
 	versions  map[uint32]uint64
 	lanes     map[[2]uint64]bool // (step, lane) pushed
@@ -142,11 +143,11 @@ type simModel struct {
 
 // push is one lane of one step, to all shards; it reports the step the shards
 // have reached.
-func (m *simModel) push(job string, step, lane uint64, shards []*proto.ShardRoute) {
+func (m *simModel) push(run, step, lane uint64, shards []*proto.ShardRoute) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.job != job {
-		return // of a run that has ended
+	if m.run != run {
+		return // of a generation that has ended
 	}
 	m.pushes++
 	m.lanes[[2]uint64{step, lane}] = true
@@ -163,15 +164,15 @@ func (m *simModel) push(job string, step, lane uint64, shards []*proto.ShardRout
 func (m *simModel) version(shard uint32) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.versions[shard]
+	return max(m.base, m.versions[shard])
 }
 
-// begin resets the state for a new run.
-func (m *simModel) begin(job string, lanes int) {
+// begin resets the state for a new generation, which may begin from a checkpoint.
+func (m *simModel) begin(run uint64, lanes int, from *proto.RestoreSource) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.job != job {
-		m.job, m.lanesAll, m.versions, m.lanes = job, lanes, map[uint32]uint64{}, map[[2]uint64]bool{}
+	if m.run != run {
+		m.run, m.lanesAll, m.base, m.versions, m.lanes = run, lanes, from.GetStep(), map[uint32]uint64{}, map[[2]uint64]bool{}
 	}
 }
 
@@ -261,15 +262,17 @@ func (n *simNode) current() (*proto.NodeOrder, <-chan struct{}) {
 // alter, if not nil, changes each of its group reports.
 func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinators ...string) *simNode {
 	var n *simNode
+	seen := simCheckpoints{}
 	report := func(r *proto.NodeReport) {
 		for _, g := range n.order.GetGroups() {
-			c.model.begin(g.GetJob(), int(g.GetSchema().GetLanes()))
+			c.model.begin(g.GetSchema().GetRun(), int(g.GetSchema().GetLanes()), g.GetRestore())
 			v := c.model.version(g.GetShard())
 			leader, voters, learners := c.model.follow(g)
 			gr := &proto.GroupReport{Job: g.GetJob(), Shard: g.GetShard(), Configured: true, HasData: true,
 				Leader: leader == name, LeaderNode: leader, Version: v, AppliedIndex: 10 + v, Replica: g.GetReplica(),
 				Voters: voters, Learners: learners,
 				Hash: simHash(g.GetShard(), v), Tables: []*proto.TableStatus{{Name: "linear", Rows: 10, Parameters: 10, Bytes: 40, StateBytes: 80}}}
+			gr.Checkpoint = seen.checkpoint(g, v)
 			if alter != nil {
 				alter(gr)
 			}
@@ -337,6 +340,34 @@ func (m *simModel) up(node string, up bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.down[node] = !up
+}
+
+// simCheckpoints is what a server has done about the checkpoints it was ordered,
+// by attempt and shard. It looks at its version only when it reports, so it has to
+// be told of a step well before.
+type simCheckpoints map[string]*proto.CheckpointReport
+
+func (s simCheckpoints) checkpoint(g *proto.GroupOrder, version uint64) *proto.CheckpointReport {
+	o := g.GetCheckpoint()
+	if o == nil {
+		return nil
+	}
+	key := fmt.Sprint(o.GetId(), "/", g.GetShard())
+	if _, known := s[key]; !known {
+		s[key] = nil
+		if version > o.GetStep() {
+			s[key] = &proto.CheckpointReport{Id: o.GetId(), Missed: true}
+		}
+	}
+	if s[key] == nil && version >= o.GetStep() {
+		parts := [][]byte{simHash(g.GetShard(), o.GetStep())}
+		for range g.GetSchema().GetTables() {
+			parts = append(parts, make([]byte, hashBytes))
+		}
+		s[key] = &proto.CheckpointReport{Id: o.GetId(), File: &proto.CheckpointFile{Name: fmt.Sprintf("shard-%d-%s", g.GetShard(), o.GetId()),
+			Bytes: 10, Sha256: make([]byte, 32), Rows: 1, Parts: parts}}
+	}
+	return s[key]
 }
 
 func simHash(shard uint32, version uint64) []byte {
@@ -446,7 +477,7 @@ func (w simWorker) train(ctx context.Context, c *cluster, o *proto.WorkerOrder, 
 		return false
 	}
 	for _, lane := range o.GetLanes() {
-		c.model.push(o.GetJob(), step, uint64(lane), o.GetRoutes())
+		c.model.push(o.GetRun(), step, uint64(lane), o.GetRoutes())
 		mu.Lock()
 		l := losses[lane]
 		if l == nil {

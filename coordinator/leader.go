@@ -49,10 +49,13 @@ type leader struct {
 
 	// writing serialises commits; it is taken before mu.
 	writing sync.Mutex
+	// side are the goroutines that talk to the store of checkpoints.
+	side sync.WaitGroup
 
 	// mu guards everything below and all nodes, entries and runs.
 	mu       sync.Mutex
 	nodes    map[string]*node
+	attempts uint64   // at checkpoints, for their names
 	entries  []*entry // ascending numbers
 	run      *run     // the active job, or the one whose groups are still hosted
 	revision uint64   // of the newest order
@@ -106,7 +109,12 @@ func newLeader(ctx context.Context, s *Service, rights store.Leadership) (*leade
 
 // lead acts until the leadership ends and says why.
 func (l *leader) lead(ctx context.Context) error {
-	defer close(l.done)
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		close(l.done)
+		cancel()
+		l.side.Wait()
+	}()
 	look := time.NewTicker(tick)
 	defer look.Stop()
 	for {
@@ -147,6 +155,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.shareOut(now)
+	l.tendCheckpoint(ctx, now)
 	l.refreshOrders(now)
 	l.observe(now)
 	return nil

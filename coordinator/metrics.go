@@ -19,6 +19,9 @@ type metrics struct {
 	writeSeconds     prometheus.Histogram
 	step             prometheus.Gauge
 	samplesPerSecond prometheus.Gauge
+
+	checkpoints       *prometheus.CounterVec
+	checkpointSeconds prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -40,9 +43,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Duration of writes to the store.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
 		step:             gauge("job_step", "Last global step applied by every shard of the active job."),
 		samplesPerSecond: gauge("job_samples_per_second", "Training speed of the active job."),
+		checkpoints:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fathom_coordinator_checkpoints_total", Help: "Checkpoints by outcome."}, []string{"outcome"}),
+		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "fathom_coordinator_checkpoint_seconds",
+			Help: "Time from the order to the manifest.", Buckets: prometheus.ExponentialBuckets(0.1, 2, 15)}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.leads, m.nodes, m.reports, m.orders, m.reassignments, m.overtaken, m.phaseChanges, m.writeSeconds, m.step, m.samplesPerSecond)
+		reg.MustRegister(m.leads, m.nodes, m.reports, m.orders, m.reassignments, m.overtaken, m.phaseChanges, m.writeSeconds, m.step, m.samplesPerSecond, m.checkpoints, m.checkpointSeconds)
 	}
 	return m
 }

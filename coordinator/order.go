@@ -126,7 +126,7 @@ func (l *leader) lastEnded() *proto.EndedJob {
 }
 
 func (l *leader) workerOrder(r *run, n *node, routes []*proto.ShardRoute) *proto.WorkerOrder {
-	w := &proto.WorkerOrder{Job: r.id(), Run: r.run, Spec: r.stageSpec, DataDigest: r.plan.digest, Task: proto.Task_TASK_INSPECT}
+	w := &proto.WorkerOrder{Job: r.id(), Run: r.groupRun(), Spec: r.stageSpec, DataDigest: r.plan.digest, Task: proto.Task_TASK_INSPECT}
 	if !l.ready(r, n) {
 		return w
 	}
@@ -170,6 +170,10 @@ func (l *leader) routes(now time.Time) []*proto.ShardRoute {
 	if r == nil || r.place == nil {
 		return nil
 	}
+	return l.routesOf(r, now)
+}
+
+func (l *leader) routesOf(r *run, now time.Time) []*proto.ShardRoute {
 	routes := make([]*proto.ShardRoute, len(r.place.Shards))
 	for i, s := range r.place.Shards {
 		routes[i] = &proto.ShardRoute{Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi,
@@ -200,11 +204,15 @@ func (l *leader) groupOrders(n *node, leaders []string) []*proto.GroupOrder {
 		if !ok {
 			continue
 		}
-		groups = append(groups, &proto.GroupOrder{
-			Job: r.id(), Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi, Members: r.members(s, l.nodes),
+		order := &proto.GroupOrder{
+			Job: r.groupJob(), Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi, Members: r.members(s, l.nodes),
 			Bootstrap: !r.place.Formed && !r.ended(), Schema: r.schema(s.ID), NotifyVersion: r.plan.lastStep,
-			Replica: own.Replica, Leader: leaders[i],
-		})
+			Replica: own.Replica, Leader: leaders[i], Checkpoint: r.checkpointOrder(i, n.name),
+		}
+		if from := r.plan.origin; from != nil && order.Bootstrap {
+			order.Restore = &proto.RestoreSource{Location: from.Location, Step: from.Step}
+		}
+		groups = append(groups, order)
 	}
 	return groups
 }

@@ -59,6 +59,13 @@ type plan struct {
 	start uint64
 	// enteredNano is when the phase began.
 	enteredNano int64
+	// generation of the groups, origin the checkpoint it was formed from (nil:
+	// none), then what comes once it is formed (nil: the first step).
+	generation uint64
+	origin     *origin
+	then       *target
+	// pinned are the steps of checkpoints that are kept whatever their age.
+	pinned []uint64
 }
 
 type planRecord struct {
@@ -70,6 +77,10 @@ type planRecord struct {
 	EnteredNano int64           `json:"entered_unix_nano"`
 	Stage       string          `json:"stage,omitempty"`
 	Start       uint64          `json:"start,omitempty"`
+	Generation  uint64          `json:"generation,omitempty"`
+	Origin      *origin         `json:"origin,omitempty"`
+	Then        *target         `json:"then,omitempty"`
+	Pinned      []uint64        `json:"pinned,omitempty"`
 }
 
 // place is where a job's shards are.
@@ -151,7 +162,8 @@ func (p *plan) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode job status: %w", err)
 	}
 	return json.Marshal(planRecord{Status: status, Split: p.split, LastStep: p.lastStep, Factor: p.factor,
-		Digest: p.digest, EnteredNano: p.enteredNano, Stage: p.stage, Start: p.start})
+		Digest: p.digest, EnteredNano: p.enteredNano, Stage: p.stage, Start: p.start,
+		Generation: p.generation, Origin: p.origin, Then: p.then, Pinned: p.pinned})
 }
 
 func decodePlan(b []byte) (*plan, error) {
@@ -167,7 +179,8 @@ func decodePlan(b []byte) (*plan, error) {
 	if status.GetPhase() == proto.Phase_PHASE_UNSPECIFIED || status.GetJob() == "" {
 		return nil, errors.New("its job or phase is missing or unknown")
 	}
-	return &plan{status: status, split: r.Split, lastStep: r.LastStep, factor: r.Factor, digest: r.Digest, enteredNano: r.EnteredNano, stage: r.Stage, start: r.Start}, nil
+	return &plan{status: status, split: r.Split, lastStep: r.LastStep, factor: r.Factor, digest: r.Digest, enteredNano: r.EnteredNano, stage: r.Stage, start: r.Start,
+		generation: r.Generation, origin: r.Origin, then: r.Then, pinned: r.Pinned}, nil
 }
 
 // keys builds the names of the records.

@@ -60,7 +60,7 @@ func (r *run) reportOf(s *shardPlace, m member, nodes map[string]*node) *proto.G
 	if n == nil {
 		return nil
 	}
-	if g := n.group(r.id(), uint32(s.ID)); g.GetReplica() == m.Replica {
+	if g := n.group(r.groupJob(), uint32(s.ID)); g.GetReplica() == m.Replica {
 		return g
 	}
 	return nil

@@ -50,6 +50,14 @@ type run struct {
 	// leadersSeen is who led the shards, leadersSince since when.
 	leadersSeen  []string
 	leadersSince time.Time
+	// attempt is the checkpoint under way; nil: none. checkpointRequests wait for
+	// one, wantedStep is one that decide needs (0: none), checkpointAfter is when
+	// an automatic one may be tried again, checkpointError why the last one failed.
+	attempt            *attempt
+	checkpointRequests []chan checkpointResult
+	wantedStep         uint64
+	checkpointAfter    time.Time
+	checkpointError    string
 	// usage is the processor time spent on the job, by role.
 	usage map[string]float64
 }
@@ -99,10 +107,7 @@ func newRun(e *entry) (*run, error) {
 	}
 	r := &run{entry: e, job: j, lanes: task.NewLanes(j.Spec.Train.Lanes),
 		shards: make([]shardState, j.Spec.Cluster.Shards), usage: make(map[string]float64)}
-	for i := range r.shards {
-		r.shards[i].ready = make(map[string]bool)
-		r.shards[i].rounds, r.shards[i].diverged = make(map[string]round), make(map[string]bool)
-	}
+	r.forgetShards()
 	for _, u := range e.plan.status.GetUsage() {
 		r.usage[u.GetRole()] = u.GetCpuSeconds()
 	}
@@ -176,7 +181,13 @@ func (r *run) noteGroups(n *node, nodes map[string]*node, now time.Time) {
 		return
 	}
 	for _, g := range n.report.GetGroups() {
-		if g.GetJob() != r.id() || int(g.GetShard()) >= len(r.shards) || g.GetError() != "" {
+		if g.GetJob() != r.groupJob() || int(g.GetShard()) >= len(r.shards) {
+			continue
+		}
+		if g.GetError() != "" {
+			if !r.place.Formed && r.plan.origin != nil {
+				r.fail(true, "%s: %s", n.name, g.GetError())
+			}
 			continue
 		}
 		at := &r.place.Shards[g.GetShard()]

@@ -80,7 +80,7 @@ func denseOf(s shard.ID, placed []shard.ID, most int) []int {
 // tensors this shard holds.
 func (r *run) schema(s shard.ID) *proto.Schema {
 	w := &proto.Schema{
-		Job: r.id(), Run: r.run, Seed: r.job.Spec.Train.Seed, Lanes: uint32(r.job.Spec.Train.Lanes),
+		Job: r.groupJob(), Run: r.groupRun(), Seed: r.job.Spec.Train.Seed, Lanes: uint32(r.job.Spec.Train.Lanes),
 		PreImages: uint32(r.job.PreImages()), PipelineDepth: uint32(r.job.Depth()), Async: r.job.Async(), Tables: r.layout.tables,
 		ClipNorm: r.job.Spec.Train.ClipNorm, NoiseScale: r.job.Spec.Train.NoiseScale, NoiseDense: r.layout.noise, Freeze: r.layout.freeze,
 	}

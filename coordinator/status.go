@@ -32,6 +32,9 @@ func (l *leader) status(e *entry, now time.Time, withSpec bool) *proto.JobStatus
 	if r := l.run; r != nil && r.entry == e {
 		s.Search = r.searchReport()
 	}
+	if r := l.active(); r != nil && r.entry == e && r.checkpointError != "" {
+		s.CheckpointError = r.checkpointError
+	}
 	s.Detail = l.detail(e, now)
 	return s
 }

@@ -49,11 +49,13 @@ var layers = map[string][]string{
 	// frame is the gRPC codec that passes encoded bodies through.
 	"ps/frame": {"proto"},
 
-	"ps/table":   {"shard", "compute/random", "compute/kernel", "compute/optim"},
-	"ps/fsm":     {"shard", "compute/random", "compute/kernel", "compute/exact", "compute/optim", "compute/supernet", "ps/wire", "ps/table"},
-	"ps/replica": {"proto/identity", "ps/fsm", "ps/wire"},
-	"ps/client":  {"shard", "compute/exact", "proto", "ps/wire", "ps/frame", "ps/fsm"},
-	"ps":         {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/replica", "coordinator/client"},
+	"ps/table": {"shard", "compute/random", "compute/kernel", "compute/optim"},
+	"ps/fsm":   {"shard", "compute/random", "compute/kernel", "compute/exact", "compute/optim", "compute/supernet", "ps/wire", "ps/table"},
+	// checkpoint is where checkpoints lie and what their manifests say.
+	"ps/checkpoint": {"shard"},
+	"ps/replica":    {"proto/identity", "ps/fsm", "ps/wire"},
+	"ps/client":     {"shard", "compute/exact", "proto", "ps/wire", "ps/frame", "ps/fsm"},
+	"ps":            {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/checkpoint", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
 	"coordinator/job":       {"compute/supernet", "coordinator/search", "compute/random", "compute/optim", "compute/model", "compute/embedding"},
@@ -63,7 +65,7 @@ var layers = map[string][]string{
 	"coordinator/store":     {"proto/identity"},
 	"coordinator/client":    {"proto"},
 	"coordinator": {"shard", "coordinator/search", "compute/random", "compute/optim", "compute/model", "compute/eval", "proto", "proto/identity",
-		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client"},
+		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client", "ps/checkpoint"},
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
 	"worker/trainer": {"shard", "compute/supernet", "coordinator/search", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
@@ -80,7 +82,7 @@ var layers = map[string][]string{
 
 	// The lower layers are for fathom bench, which measures each by itself.
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
-		"ps/wire", "ps/table", "ps/fsm", "ps/client", "worker/trainer",
+		"ps/wire", "ps/table", "ps/checkpoint", "ps/fsm", "ps/client", "worker/trainer",
 		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto", "proto/identity"},
@@ -106,12 +108,14 @@ var owners = map[string][]string{
 	"sigs.k8s.io/yaml":                       {"deploy/manifest"},
 	"github.com/zeebo/xxh3":                  {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                     {"coordinator/job"},
+	"gocloud.dev":                            {"ps/checkpoint"},
 	"golang.org/x/sync":                      {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "cmd/fathom"},
 	"golang.org/x/sys":                       {"compute/kernel", "compute/gemm", "ps", "ps/table", "ps/replica", "deploy/local", "cmd/fathom"},
 }
 
 // testModules are for tests only, of every package.
 var testModules = []string{
+	"github.com/johannesboyne/gofakes3",
 	"github.com/google/go-cmp", "golang.org/x/net", "k8s.io/api", "k8s.io/apimachinery", "k8s.io/pod-security-admission", "sigs.k8s.io/yaml", "pgregory.net/rapid", "go.uber.org/goleak", "github.com/anishathalye/porcupine",
 	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/prometheus/client_golang",
 }

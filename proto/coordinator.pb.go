@@ -209,8 +209,11 @@ func (Task) EnumDescriptor() ([]byte, []int) {
 }
 
 type SubmitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          []byte                 `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"` // the job as resolved JSON (coordinator/job)
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Spec  []byte                 `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"` // the job as resolved JSON (coordinator/job)
+	// restore is the location of a checkpoint the job goes on from; empty: it
+	// begins at step 0. Its tables must be the checkpoint's.
+	Restore       string `protobuf:"bytes,2,opt,name=restore,proto3" json:"restore,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +253,13 @@ func (x *SubmitRequest) GetSpec() []byte {
 		return x.Spec
 	}
 	return nil
+}
+
+func (x *SubmitRequest) GetRestore() string {
+	if x != nil {
+		return x.Restore
+	}
+	return ""
 }
 
 type SubmitReply struct {
@@ -464,6 +474,203 @@ func (x *CancelRequest) GetJob() string {
 	return ""
 }
 
+type CheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // empty: the newest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_proto_coordinator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CheckpointRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+// CheckpointInfo is a checkpoint that exists.
+type CheckpointInfo struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Location        string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	Step            uint64                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	StateHash       string                 `protobuf:"bytes,3,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	Bytes           uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	CreatedUnixNano int64                  `protobuf:"varint,5,opt,name=created_unix_nano,json=createdUnixNano,proto3" json:"created_unix_nano,omitempty"`
+	Seconds         float64                `protobuf:"fixed64,6,opt,name=seconds,proto3" json:"seconds,omitempty"` // from the order to the manifest
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *CheckpointInfo) Reset() {
+	*x = CheckpointInfo{}
+	mi := &file_proto_coordinator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointInfo) ProtoMessage() {}
+
+func (x *CheckpointInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointInfo.ProtoReflect.Descriptor instead.
+func (*CheckpointInfo) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CheckpointInfo) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *CheckpointInfo) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetStateHash() string {
+	if x != nil {
+		return x.StateHash
+	}
+	return ""
+}
+
+func (x *CheckpointInfo) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetCreatedUnixNano() int64 {
+	if x != nil {
+		return x.CreatedUnixNano
+	}
+	return 0
+}
+
+func (x *CheckpointInfo) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+type GroupsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // as the servers know it
+	Run           uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
+	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Shards        []*ShardRoute          `protobuf:"bytes,4,rep,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupsReply) Reset() {
+	*x = GroupsReply{}
+	mi := &file_proto_coordinator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupsReply) ProtoMessage() {}
+
+func (x *GroupsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupsReply.ProtoReflect.Descriptor instead.
+func (*GroupsReply) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GroupsReply) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *GroupsReply) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *GroupsReply) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GroupsReply) GetShards() []*ShardRoute {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
 type NodesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -472,7 +679,7 @@ type NodesRequest struct {
 
 func (x *NodesRequest) Reset() {
 	*x = NodesRequest{}
-	mi := &file_proto_coordinator_proto_msgTypes[6]
+	mi := &file_proto_coordinator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +691,7 @@ func (x *NodesRequest) String() string {
 func (*NodesRequest) ProtoMessage() {}
 
 func (x *NodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[6]
+	mi := &file_proto_coordinator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +704,7 @@ func (x *NodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesRequest.ProtoReflect.Descriptor instead.
 func (*NodesRequest) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{6}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{9}
 }
 
 type DrainRequest struct {
@@ -510,7 +717,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_proto_coordinator_proto_msgTypes[7]
+	mi := &file_proto_coordinator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +729,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[7]
+	mi := &file_proto_coordinator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +742,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{7}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DrainRequest) GetNode() string {
@@ -561,7 +768,7 @@ type NodesReply struct {
 
 func (x *NodesReply) Reset() {
 	*x = NodesReply{}
-	mi := &file_proto_coordinator_proto_msgTypes[8]
+	mi := &file_proto_coordinator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +780,7 @@ func (x *NodesReply) String() string {
 func (*NodesReply) ProtoMessage() {}
 
 func (x *NodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[8]
+	mi := &file_proto_coordinator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +793,7 @@ func (x *NodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodesReply.ProtoReflect.Descriptor instead.
 func (*NodesReply) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{8}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodesReply) GetNodes() []*NodeStatus {
@@ -615,7 +822,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[9]
+	mi := &file_proto_coordinator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +834,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[9]
+	mi := &file_proto_coordinator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +847,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{9}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeStatus) GetNode() string {
@@ -752,13 +959,19 @@ type JobStatus struct {
 	Stopped            string  `protobuf:"bytes,26,opt,name=stopped,proto3" json:"stopped,omitempty"` // why the training ended before its last epoch
 	Stage              string  `protobuf:"bytes,60,opt,name=stage,proto3" json:"stage,omitempty"`     // of a search: supernet or retrain
 	Search             []byte  `protobuf:"bytes,61,opt,name=search,proto3" json:"search,omitempty"`   // JSON of search.Report
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// checkpoints are the newest ones made of this job and kept, oldest first.
+	Checkpoints []*CheckpointInfo `protobuf:"bytes,40,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// restored_from is the checkpoint the job began from, if it did.
+	RestoredFrom string `protobuf:"bytes,41,opt,name=restored_from,json=restoredFrom,proto3" json:"restored_from,omitempty"`
+	// checkpoint_error is why the last attempt at a checkpoint came to nothing.
+	CheckpointError string `protobuf:"bytes,42,opt,name=checkpoint_error,json=checkpointError,proto3" json:"checkpoint_error,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[10]
+	mi := &file_proto_coordinator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +983,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[10]
+	mi := &file_proto_coordinator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +996,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{10}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobStatus) GetJob() string {
@@ -982,6 +1195,27 @@ func (x *JobStatus) GetSearch() []byte {
 	return nil
 }
 
+func (x *JobStatus) GetCheckpoints() []*CheckpointInfo {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+func (x *JobStatus) GetRestoredFrom() string {
+	if x != nil {
+		return x.RestoredFrom
+	}
+	return ""
+}
+
+func (x *JobStatus) GetCheckpointError() string {
+	if x != nil {
+		return x.CheckpointError
+	}
+	return ""
+}
+
 // Score is the quality of the model on one split at one version.
 type Score struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1004,7 +1238,7 @@ type Score struct {
 
 func (x *Score) Reset() {
 	*x = Score{}
-	mi := &file_proto_coordinator_proto_msgTypes[11]
+	mi := &file_proto_coordinator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1250,7 @@ func (x *Score) String() string {
 func (*Score) ProtoMessage() {}
 
 func (x *Score) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[11]
+	mi := &file_proto_coordinator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1263,7 @@ func (x *Score) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Score.ProtoReflect.Descriptor instead.
 func (*Score) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{11}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Score) GetEpoch() uint64 {
@@ -1122,7 +1356,7 @@ type TableStatus struct {
 
 func (x *TableStatus) Reset() {
 	*x = TableStatus{}
-	mi := &file_proto_coordinator_proto_msgTypes[12]
+	mi := &file_proto_coordinator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1368,7 @@ func (x *TableStatus) String() string {
 func (*TableStatus) ProtoMessage() {}
 
 func (x *TableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[12]
+	mi := &file_proto_coordinator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1381,7 @@ func (x *TableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableStatus.ProtoReflect.Descriptor instead.
 func (*TableStatus) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{12}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TableStatus) GetName() string {
@@ -1196,7 +1430,7 @@ type RoleUsage struct {
 
 func (x *RoleUsage) Reset() {
 	*x = RoleUsage{}
-	mi := &file_proto_coordinator_proto_msgTypes[13]
+	mi := &file_proto_coordinator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1442,7 @@ func (x *RoleUsage) String() string {
 func (*RoleUsage) ProtoMessage() {}
 
 func (x *RoleUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[13]
+	mi := &file_proto_coordinator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1455,7 @@ func (x *RoleUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleUsage.ProtoReflect.Descriptor instead.
 func (*RoleUsage) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{13}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoleUsage) GetRole() string {
@@ -1256,7 +1490,7 @@ type SplitInfo struct {
 
 func (x *SplitInfo) Reset() {
 	*x = SplitInfo{}
-	mi := &file_proto_coordinator_proto_msgTypes[14]
+	mi := &file_proto_coordinator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1502,7 @@ func (x *SplitInfo) String() string {
 func (*SplitInfo) ProtoMessage() {}
 
 func (x *SplitInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[14]
+	mi := &file_proto_coordinator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1515,7 @@ func (x *SplitInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitInfo.ProtoReflect.Descriptor instead.
 func (*SplitInfo) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{14}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SplitInfo) GetSplit() string {
@@ -1325,7 +1559,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[15]
+	mi := &file_proto_coordinator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1571,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[15]
+	mi := &file_proto_coordinator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1584,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{15}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NodeReport) GetNode() string {
@@ -1447,16 +1681,21 @@ type GroupReport struct {
 	Lost         bool                   `protobuf:"varint,21,opt,name=lost,proto3" json:"lost,omitempty"`                      // its data are damaged or gone: only a new replica can take its place
 	// Who belongs to the group as far as a majority knows, by replica (node, or
 	// node#number).
-	Voters        []string `protobuf:"bytes,22,rep,name=voters,proto3" json:"voters,omitempty"`
-	Learners      []string `protobuf:"bytes,23,rep,name=learners,proto3" json:"learners,omitempty"`
-	Served        bool     `protobuf:"varint,24,opt,name=served,proto3" json:"served,omitempty"` // it has answered a pull since it was opened
+	Voters   []string `protobuf:"bytes,22,rep,name=voters,proto3" json:"voters,omitempty"`
+	Learners []string `protobuf:"bytes,23,rep,name=learners,proto3" json:"learners,omitempty"`
+	Served   bool     `protobuf:"varint,24,opt,name=served,proto3" json:"served,omitempty"` // it has answered a pull since it was opened
+	// checkpoint is how far the ordered checkpoint is; absent without an order.
+	Checkpoint *CheckpointReport `protobuf:"bytes,40,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// marks are the state hashes of the last versions that are multiples of an
+	// agreed number, so that replicas can be compared while they run.
+	Marks         []*HashMark `protobuf:"bytes,41,rep,name=marks,proto3" json:"marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[16]
+	mi := &file_proto_coordinator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1707,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[16]
+	mi := &file_proto_coordinator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1720,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{16}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GroupReport) GetJob() string {
@@ -1596,6 +1835,216 @@ func (x *GroupReport) GetServed() bool {
 	return false
 }
 
+func (x *GroupReport) GetCheckpoint() *CheckpointReport {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *GroupReport) GetMarks() []*HashMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+type CheckpointReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`          // of the order
+	Missed        bool                   `protobuf:"varint,2,opt,name=missed,proto3" json:"missed,omitempty"` // this replica was past the step; another step is needed
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`    // the file could not be written
+	File          *CheckpointFile        `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`      // once it is written
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointReport) Reset() {
+	*x = CheckpointReport{}
+	mi := &file_proto_coordinator_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointReport) ProtoMessage() {}
+
+func (x *CheckpointReport) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointReport.ProtoReflect.Descriptor instead.
+func (*CheckpointReport) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CheckpointReport) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CheckpointReport) GetMissed() bool {
+	if x != nil {
+		return x.Missed
+	}
+	return false
+}
+
+func (x *CheckpointReport) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *CheckpointReport) GetFile() *CheckpointFile {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type CheckpointFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Rows          uint64                 `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`
+	Parts         [][]byte               `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"` // state hashes: of every table, then of the dense tensors
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointFile) Reset() {
+	*x = CheckpointFile{}
+	mi := &file_proto_coordinator_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointFile) ProtoMessage() {}
+
+func (x *CheckpointFile) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointFile.ProtoReflect.Descriptor instead.
+func (*CheckpointFile) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CheckpointFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CheckpointFile) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckpointFile) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *CheckpointFile) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *CheckpointFile) GetParts() [][]byte {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type HashMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashMark) Reset() {
+	*x = HashMark{}
+	mi := &file_proto_coordinator_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashMark) ProtoMessage() {}
+
+func (x *HashMark) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashMark.ProtoReflect.Descriptor instead.
+func (*HashMark) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *HashMark) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *HashMark) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
 type WorkerReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -1608,7 +2057,7 @@ type WorkerReport struct {
 
 func (x *WorkerReport) Reset() {
 	*x = WorkerReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[17]
+	mi := &file_proto_coordinator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +2069,7 @@ func (x *WorkerReport) String() string {
 func (*WorkerReport) ProtoMessage() {}
 
 func (x *WorkerReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[17]
+	mi := &file_proto_coordinator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +2082,7 @@ func (x *WorkerReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerReport.ProtoReflect.Descriptor instead.
 func (*WorkerReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{17}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WorkerReport) GetJob() string {
@@ -1676,7 +2125,7 @@ type DataReport struct {
 
 func (x *DataReport) Reset() {
 	*x = DataReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[18]
+	mi := &file_proto_coordinator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +2137,7 @@ func (x *DataReport) String() string {
 func (*DataReport) ProtoMessage() {}
 
 func (x *DataReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[18]
+	mi := &file_proto_coordinator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +2150,7 @@ func (x *DataReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataReport.ProtoReflect.Descriptor instead.
 func (*DataReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{18}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DataReport) GetDigest() string {
@@ -1737,7 +2186,7 @@ type LaneReport struct {
 
 func (x *LaneReport) Reset() {
 	*x = LaneReport{}
-	mi := &file_proto_coordinator_proto_msgTypes[19]
+	mi := &file_proto_coordinator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2198,7 @@ func (x *LaneReport) String() string {
 func (*LaneReport) ProtoMessage() {}
 
 func (x *LaneReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[19]
+	mi := &file_proto_coordinator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2211,7 @@ func (x *LaneReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneReport.ProtoReflect.Descriptor instead.
 func (*LaneReport) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{19}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LaneReport) GetLane() uint32 {
@@ -1803,7 +2252,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_proto_coordinator_proto_msgTypes[20]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2264,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[20]
+	mi := &file_proto_coordinator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2277,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{20}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetMessage() string {
@@ -1857,7 +2306,7 @@ type NodeOrder struct {
 
 func (x *NodeOrder) Reset() {
 	*x = NodeOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[21]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2318,7 @@ func (x *NodeOrder) String() string {
 func (*NodeOrder) ProtoMessage() {}
 
 func (x *NodeOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[21]
+	mi := &file_proto_coordinator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2331,7 @@ func (x *NodeOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeOrder.ProtoReflect.Descriptor instead.
 func (*NodeOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{21}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeOrder) GetRevision() uint64 {
@@ -1918,7 +2367,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_proto_coordinator_proto_msgTypes[22]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2379,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[22]
+	mi := &file_proto_coordinator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2392,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{22}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Member) GetNode() string {
@@ -1986,13 +2435,21 @@ type GroupOrder struct {
 	NotifyVersion uint64                 `protobuf:"varint,8,opt,name=notify_version,json=notifyVersion,proto3" json:"notify_version,omitempty"` // report at once when this version is reached
 	Replica       uint32                 `protobuf:"varint,20,opt,name=replica,proto3" json:"replica,omitempty"`                                 // the number of this node's replica
 	Leader        string                 `protobuf:"bytes,21,opt,name=leader,proto3" json:"leader,omitempty"`                                    // the node that should lead; empty: it does not matter
+	// restore is the checkpoint the group begins from; absent: version 0. It
+	// counts only while bootstrap does.
+	Restore *RestoreSource `protobuf:"bytes,40,opt,name=restore,proto3" json:"restore,omitempty"`
+	// checkpoint orders this replica to write its shard; absent: none is wanted.
+	Checkpoint *CheckpointOrder `protobuf:"bytes,41,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// diverged tells this replica that a majority has other bits than it has, and
+	// which; it must leave service and not come back with its data.
+	Diverged      string `protobuf:"bytes,42,opt,name=diverged,proto3" json:"diverged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupOrder) Reset() {
 	*x = GroupOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[23]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2004,7 +2461,7 @@ func (x *GroupOrder) String() string {
 func (*GroupOrder) ProtoMessage() {}
 
 func (x *GroupOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[23]
+	mi := &file_proto_coordinator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2017,7 +2474,7 @@ func (x *GroupOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupOrder.ProtoReflect.Descriptor instead.
 func (*GroupOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{23}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GroupOrder) GetJob() string {
@@ -2090,6 +2547,140 @@ func (x *GroupOrder) GetLeader() string {
 	return ""
 }
 
+func (x *GroupOrder) GetRestore() *RestoreSource {
+	if x != nil {
+		return x.Restore
+	}
+	return nil
+}
+
+func (x *GroupOrder) GetCheckpoint() *CheckpointOrder {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *GroupOrder) GetDiverged() string {
+	if x != nil {
+		return x.Diverged
+	}
+	return ""
+}
+
+type RestoreSource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"` // of the checkpoint
+	Step          uint64                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreSource) Reset() {
+	*x = RestoreSource{}
+	mi := &file_proto_coordinator_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreSource) ProtoMessage() {}
+
+func (x *RestoreSource) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreSource.ProtoReflect.Descriptor instead.
+func (*RestoreSource) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RestoreSource) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *RestoreSource) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+// CheckpointOrder is to write the shard as it is at exactly one step.
+type CheckpointOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the attempt
+	Step          uint64                 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
+	Location      string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"` // of the checkpoint's folder
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointOrder) Reset() {
+	*x = CheckpointOrder{}
+	mi := &file_proto_coordinator_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointOrder) ProtoMessage() {}
+
+func (x *CheckpointOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_coordinator_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointOrder.ProtoReflect.Descriptor instead.
+func (*CheckpointOrder) Descriptor() ([]byte, []int) {
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *CheckpointOrder) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CheckpointOrder) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *CheckpointOrder) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
 // Schema is the initial entry of a shard's log: all its state machine must know.
 type Schema struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2117,7 +2708,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_proto_coordinator_proto_msgTypes[24]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2720,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[24]
+	mi := &file_proto_coordinator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2733,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{24}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Schema) GetJob() string {
@@ -2269,7 +2860,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2872,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[25]
+	mi := &file_proto_coordinator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2885,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{25}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Freeze) GetLayers() uint32 {
@@ -2331,7 +2922,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2934,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[26]
+	mi := &file_proto_coordinator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2947,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{26}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Table) GetId() uint32 {
@@ -2408,7 +2999,7 @@ type Carry struct {
 
 func (x *Carry) Reset() {
 	*x = Carry{}
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +3011,7 @@ func (x *Carry) String() string {
 func (*Carry) ProtoMessage() {}
 
 func (x *Carry) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[27]
+	mi := &file_proto_coordinator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +3024,7 @@ func (x *Carry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Carry.ProtoReflect.Descriptor instead.
 func (*Carry) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{27}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Carry) GetColumn() string {
@@ -2476,7 +3067,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +3079,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[28]
+	mi := &file_proto_coordinator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +3092,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{28}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Column) GetName() string {
@@ -2542,7 +3133,7 @@ type Init struct {
 
 func (x *Init) Reset() {
 	*x = Init{}
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +3145,7 @@ func (x *Init) String() string {
 func (*Init) ProtoMessage() {}
 
 func (x *Init) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[29]
+	mi := &file_proto_coordinator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +3158,7 @@ func (x *Init) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Init.ProtoReflect.Descriptor instead.
 func (*Init) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{29}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Init) GetKind() string {
@@ -2598,7 +3189,7 @@ type DenseTensor struct {
 
 func (x *DenseTensor) Reset() {
 	*x = DenseTensor{}
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +3201,7 @@ func (x *DenseTensor) String() string {
 func (*DenseTensor) ProtoMessage() {}
 
 func (x *DenseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[30]
+	mi := &file_proto_coordinator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +3214,7 @@ func (x *DenseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DenseTensor.ProtoReflect.Descriptor instead.
 func (*DenseTensor) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{30}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DenseTensor) GetId() uint32 {
@@ -2682,7 +3273,7 @@ type ShardRoute struct {
 
 func (x *ShardRoute) Reset() {
 	*x = ShardRoute{}
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +3285,7 @@ func (x *ShardRoute) String() string {
 func (*ShardRoute) ProtoMessage() {}
 
 func (x *ShardRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[31]
+	mi := &file_proto_coordinator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +3298,7 @@ func (x *ShardRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRoute.ProtoReflect.Descriptor instead.
 func (*ShardRoute) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{31}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ShardRoute) GetShard() uint32 {
@@ -2755,7 +3346,7 @@ func (x *ShardRoute) GetDense() []uint32 {
 type WorkerOrder struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Job        string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
-	Run        uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`
+	Run        uint64                 `protobuf:"varint,2,opt,name=run,proto3" json:"run,omitempty"`  // of the groups' generation: what pushes and pulls name
 	Spec       []byte                 `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"` // resolved JSON
 	Task       Task                   `protobuf:"varint,4,opt,name=task,proto3,enum=fathom.v1.Task" json:"task,omitempty"`
 	MapVersion uint64                 `protobuf:"varint,5,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`
@@ -2782,7 +3373,7 @@ type WorkerOrder struct {
 
 func (x *WorkerOrder) Reset() {
 	*x = WorkerOrder{}
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +3385,7 @@ func (x *WorkerOrder) String() string {
 func (*WorkerOrder) ProtoMessage() {}
 
 func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[32]
+	mi := &file_proto_coordinator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +3398,7 @@ func (x *WorkerOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerOrder.ProtoReflect.Descriptor instead.
 func (*WorkerOrder) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{32}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WorkerOrder) GetJob() string {
@@ -2947,7 +3538,7 @@ type EndedJob struct {
 
 func (x *EndedJob) Reset() {
 	*x = EndedJob{}
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3550,7 @@ func (x *EndedJob) String() string {
 func (*EndedJob) ProtoMessage() {}
 
 func (x *EndedJob) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[33]
+	mi := &file_proto_coordinator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3563,7 @@ func (x *EndedJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndedJob.ProtoReflect.Descriptor instead.
 func (*EndedJob) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{33}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EndedJob) GetJob() string {
@@ -3014,7 +3605,7 @@ type EvaluationBlock struct {
 
 func (x *EvaluationBlock) Reset() {
 	*x = EvaluationBlock{}
-	mi := &file_proto_coordinator_proto_msgTypes[34]
+	mi := &file_proto_coordinator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3617,7 @@ func (x *EvaluationBlock) String() string {
 func (*EvaluationBlock) ProtoMessage() {}
 
 func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[34]
+	mi := &file_proto_coordinator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3630,7 @@ func (x *EvaluationBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationBlock.ProtoReflect.Descriptor instead.
 func (*EvaluationBlock) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{34}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EvaluationBlock) GetJob() string {
@@ -3120,7 +3711,7 @@ type EvaluationAck struct {
 
 func (x *EvaluationAck) Reset() {
 	*x = EvaluationAck{}
-	mi := &file_proto_coordinator_proto_msgTypes[35]
+	mi := &file_proto_coordinator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3723,7 @@ func (x *EvaluationAck) String() string {
 func (*EvaluationAck) ProtoMessage() {}
 
 func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_coordinator_proto_msgTypes[35]
+	mi := &file_proto_coordinator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,16 +3736,17 @@ func (x *EvaluationAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationAck.ProtoReflect.Descriptor instead.
 func (*EvaluationAck) Descriptor() ([]byte, []int) {
-	return file_proto_coordinator_proto_rawDescGZIP(), []int{35}
+	return file_proto_coordinator_proto_rawDescGZIP(), []int{43}
 }
 
 var File_proto_coordinator_proto protoreflect.FileDescriptor
 
 const file_proto_coordinator_proto_rawDesc = "" +
 	"\n" +
-	"\x17proto/coordinator.proto\x12\tfathom.v1\"#\n" +
+	"\x17proto/coordinator.proto\x12\tfathom.v1\"=\n" +
 	"\rSubmitRequest\x12\x12\n" +
-	"\x04spec\x18\x01 \x01(\fR\x04spec\"\x1f\n" +
+	"\x04spec\x18\x01 \x01(\fR\x04spec\x12\x18\n" +
+	"\arestore\x18\x02 \x01(\tR\arestore\"\x1f\n" +
 	"\vSubmitReply\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"\r\n" +
 	"\vListRequest\"5\n" +
@@ -3163,7 +3755,24 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\rStatusRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"!\n" +
 	"\rCancelRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\x0e\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"%\n" +
+	"\x11CheckpointRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xbb\x01\n" +
+	"\x0eCheckpointInfo\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x04R\x04step\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\x03 \x01(\tR\tstateHash\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12*\n" +
+	"\x11created_unix_nano\x18\x05 \x01(\x03R\x0fcreatedUnixNano\x12\x18\n" +
+	"\aseconds\x18\x06 \x01(\x01R\aseconds\"\x80\x01\n" +
+	"\vGroupsReply\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
+	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12-\n" +
+	"\x06shards\x18\x04 \x03(\v2\x15.fathom.v1.ShardRouteR\x06shards\"\x0e\n" +
 	"\fNodesRequest\"6\n" +
 	"\fDrainRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -3184,7 +3793,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\breplicas\x18\x15 \x01(\rR\breplicas\x12\x18\n" +
 	"\aleaders\x18\x16 \x01(\rR\aleaders\x12!\n" +
 	"\fmemory_bytes\x18\x17 \x01(\x04R\vmemoryBytes\x12!\n" +
-	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\"\x9c\a\n" +
+	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\"\xa9\b\n" +
 	"\tJobStatus\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12&\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x10.fathom.v1.PhaseR\x05phase\x12\x16\n" +
@@ -3218,7 +3827,10 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x14learning_rate_factor\x18\x19 \x01(\x02R\x12learningRateFactor\x12\x18\n" +
 	"\astopped\x18\x1a \x01(\tR\astopped\x12\x14\n" +
 	"\x05stage\x18< \x01(\tR\x05stage\x12\x16\n" +
-	"\x06search\x18= \x01(\fR\x06search\"\xa7\x02\n" +
+	"\x06search\x18= \x01(\fR\x06search\x12;\n" +
+	"\vcheckpoints\x18( \x03(\v2\x19.fathom.v1.CheckpointInfoR\vcheckpoints\x12#\n" +
+	"\rrestored_from\x18) \x01(\tR\frestoredFrom\x12)\n" +
+	"\x10checkpoint_error\x18* \x01(\tR\x0fcheckpointError\"\xa7\x02\n" +
 	"\x05Score\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05split\x18\x02 \x01(\tR\x05split\x12\x18\n" +
@@ -3263,7 +3875,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x14 \x01(\x04R\vmemoryBytes\x12!\n" +
 	"\fmemory_limit\x18\x15 \x01(\x04R\vmemoryLimit\x12.\n" +
 	"\x06groups\x18\b \x03(\v2\x16.fathom.v1.GroupReportR\x06groups\x12/\n" +
-	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xbc\x03\n" +
+	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xa4\x04\n" +
 	"\vGroupReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1e\n" +
@@ -3284,7 +3896,25 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04lost\x18\x15 \x01(\bR\x04lost\x12\x16\n" +
 	"\x06voters\x18\x16 \x03(\tR\x06voters\x12\x1a\n" +
 	"\blearners\x18\x17 \x03(\tR\blearners\x12\x16\n" +
-	"\x06served\x18\x18 \x01(\bR\x06served\"\xa6\x01\n" +
+	"\x06served\x18\x18 \x01(\bR\x06served\x12;\n" +
+	"\n" +
+	"checkpoint\x18( \x01(\v2\x1b.fathom.v1.CheckpointReportR\n" +
+	"checkpoint\x12)\n" +
+	"\x05marks\x18) \x03(\v2\x13.fathom.v1.HashMarkR\x05marks\"\x7f\n" +
+	"\x10CheckpointReport\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06missed\x18\x02 \x01(\bR\x06missed\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12-\n" +
+	"\x04file\x18\x04 \x01(\v2\x19.fathom.v1.CheckpointFileR\x04file\"|\n" +
+	"\x0eCheckpointFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04rows\x18\x04 \x01(\x04R\x04rows\x12\x14\n" +
+	"\x05parts\x18\x05 \x03(\fR\x05parts\"8\n" +
+	"\bHashMark\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xa6\x01\n" +
 	"\fWorkerReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12)\n" +
 	"\x04data\x18\x02 \x01(\v2\x15.fathom.v1.DataReportR\x04data\x12+\n" +
@@ -3313,7 +3943,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12#\n" +
-	"\x04role\x18\x15 \x01(\x0e2\x0f.fathom.v1.RoleR\x04role\"\xb1\x02\n" +
+	"\x04role\x18\x15 \x01(\x0e2\x0f.fathom.v1.RoleR\x04role\"\xbd\x03\n" +
 	"\n" +
 	"GroupOrder\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
@@ -3325,7 +3955,19 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x06schema\x18\a \x01(\v2\x11.fathom.v1.SchemaR\x06schema\x12%\n" +
 	"\x0enotify_version\x18\b \x01(\x04R\rnotifyVersion\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x16\n" +
-	"\x06leader\x18\x15 \x01(\tR\x06leader\"\xdf\x03\n" +
+	"\x06leader\x18\x15 \x01(\tR\x06leader\x122\n" +
+	"\arestore\x18( \x01(\v2\x18.fathom.v1.RestoreSourceR\arestore\x12:\n" +
+	"\n" +
+	"checkpoint\x18) \x01(\v2\x1a.fathom.v1.CheckpointOrderR\n" +
+	"checkpoint\x12\x1a\n" +
+	"\bdiverged\x18* \x01(\tR\bdiverged\"?\n" +
+	"\rRestoreSource\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x04R\x04step\"Q\n" +
+	"\x0fCheckpointOrder\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\x04R\x04step\x12\x1a\n" +
+	"\blocation\x18\x03 \x01(\tR\blocation\"\xdf\x03\n" +
 	"\x06Schema\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\x04R\x03run\x12\x12\n" +
@@ -3454,7 +4096,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\rTASK_EVALUATE\x10\x03\x12\x0f\n" +
 	"\vTASK_SURVEY\x10\x14\x12\x0e\n" +
 	"\n" +
-	"TASK_SCORE\x10\x152\x9c\x03\n" +
+	"TASK_SCORE\x10\x152\x9f\x04\n" +
 	"\aControl\x12:\n" +
 	"\x06Submit\x12\x18.fathom.v1.SubmitRequest\x1a\x16.fathom.v1.SubmitReply\x124\n" +
 	"\x04List\x12\x16.fathom.v1.ListRequest\x1a\x14.fathom.v1.ListReply\x128\n" +
@@ -3462,7 +4104,10 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x05Watch\x12\x18.fathom.v1.StatusRequest\x1a\x14.fathom.v1.JobStatus0\x01\x128\n" +
 	"\x06Cancel\x12\x18.fathom.v1.CancelRequest\x1a\x14.fathom.v1.JobStatus\x127\n" +
 	"\x05Nodes\x12\x17.fathom.v1.NodesRequest\x1a\x15.fathom.v1.NodesReply\x127\n" +
-	"\x05Drain\x12\x17.fathom.v1.DrainRequest\x1a\x15.fathom.v1.NodeStatus2\x8f\x01\n" +
+	"\x05Drain\x12\x17.fathom.v1.DrainRequest\x1a\x15.fathom.v1.NodeStatus\x12E\n" +
+	"\n" +
+	"Checkpoint\x12\x1c.fathom.v1.CheckpointRequest\x1a\x19.fathom.v1.CheckpointInfo\x12:\n" +
+	"\x06Groups\x12\x18.fathom.v1.StatusRequest\x1a\x16.fathom.v1.GroupsReply2\x8f\x01\n" +
 	"\n" +
 	"Membership\x127\n" +
 	"\x04Join\x12\x15.fathom.v1.NodeReport\x1a\x14.fathom.v1.NodeOrder(\x010\x01\x12H\n" +
@@ -3481,103 +4126,122 @@ func file_proto_coordinator_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_coordinator_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_proto_coordinator_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_proto_coordinator_proto_goTypes = []any{
-	(Phase)(0),              // 0: fathom.v1.Phase
-	(Role)(0),               // 1: fathom.v1.Role
-	(Task)(0),               // 2: fathom.v1.Task
-	(*SubmitRequest)(nil),   // 3: fathom.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 4: fathom.v1.SubmitReply
-	(*ListRequest)(nil),     // 5: fathom.v1.ListRequest
-	(*ListReply)(nil),       // 6: fathom.v1.ListReply
-	(*StatusRequest)(nil),   // 7: fathom.v1.StatusRequest
-	(*CancelRequest)(nil),   // 8: fathom.v1.CancelRequest
-	(*NodesRequest)(nil),    // 9: fathom.v1.NodesRequest
-	(*DrainRequest)(nil),    // 10: fathom.v1.DrainRequest
-	(*NodesReply)(nil),      // 11: fathom.v1.NodesReply
-	(*NodeStatus)(nil),      // 12: fathom.v1.NodeStatus
-	(*JobStatus)(nil),       // 13: fathom.v1.JobStatus
-	(*Score)(nil),           // 14: fathom.v1.Score
-	(*TableStatus)(nil),     // 15: fathom.v1.TableStatus
-	(*RoleUsage)(nil),       // 16: fathom.v1.RoleUsage
-	(*SplitInfo)(nil),       // 17: fathom.v1.SplitInfo
-	(*NodeReport)(nil),      // 18: fathom.v1.NodeReport
-	(*GroupReport)(nil),     // 19: fathom.v1.GroupReport
-	(*WorkerReport)(nil),    // 20: fathom.v1.WorkerReport
-	(*DataReport)(nil),      // 21: fathom.v1.DataReport
-	(*LaneReport)(nil),      // 22: fathom.v1.LaneReport
-	(*Failure)(nil),         // 23: fathom.v1.Failure
-	(*NodeOrder)(nil),       // 24: fathom.v1.NodeOrder
-	(*Member)(nil),          // 25: fathom.v1.Member
-	(*GroupOrder)(nil),      // 26: fathom.v1.GroupOrder
-	(*Schema)(nil),          // 27: fathom.v1.Schema
-	(*Freeze)(nil),          // 28: fathom.v1.Freeze
-	(*Table)(nil),           // 29: fathom.v1.Table
-	(*Carry)(nil),           // 30: fathom.v1.Carry
-	(*Column)(nil),          // 31: fathom.v1.Column
-	(*Init)(nil),            // 32: fathom.v1.Init
-	(*DenseTensor)(nil),     // 33: fathom.v1.DenseTensor
-	(*ShardRoute)(nil),      // 34: fathom.v1.ShardRoute
-	(*WorkerOrder)(nil),     // 35: fathom.v1.WorkerOrder
-	(*EndedJob)(nil),        // 36: fathom.v1.EndedJob
-	(*EvaluationBlock)(nil), // 37: fathom.v1.EvaluationBlock
-	(*EvaluationAck)(nil),   // 38: fathom.v1.EvaluationAck
+	(Phase)(0),                // 0: fathom.v1.Phase
+	(Role)(0),                 // 1: fathom.v1.Role
+	(Task)(0),                 // 2: fathom.v1.Task
+	(*SubmitRequest)(nil),     // 3: fathom.v1.SubmitRequest
+	(*SubmitReply)(nil),       // 4: fathom.v1.SubmitReply
+	(*ListRequest)(nil),       // 5: fathom.v1.ListRequest
+	(*ListReply)(nil),         // 6: fathom.v1.ListReply
+	(*StatusRequest)(nil),     // 7: fathom.v1.StatusRequest
+	(*CancelRequest)(nil),     // 8: fathom.v1.CancelRequest
+	(*CheckpointRequest)(nil), // 9: fathom.v1.CheckpointRequest
+	(*CheckpointInfo)(nil),    // 10: fathom.v1.CheckpointInfo
+	(*GroupsReply)(nil),       // 11: fathom.v1.GroupsReply
+	(*NodesRequest)(nil),      // 12: fathom.v1.NodesRequest
+	(*DrainRequest)(nil),      // 13: fathom.v1.DrainRequest
+	(*NodesReply)(nil),        // 14: fathom.v1.NodesReply
+	(*NodeStatus)(nil),        // 15: fathom.v1.NodeStatus
+	(*JobStatus)(nil),         // 16: fathom.v1.JobStatus
+	(*Score)(nil),             // 17: fathom.v1.Score
+	(*TableStatus)(nil),       // 18: fathom.v1.TableStatus
+	(*RoleUsage)(nil),         // 19: fathom.v1.RoleUsage
+	(*SplitInfo)(nil),         // 20: fathom.v1.SplitInfo
+	(*NodeReport)(nil),        // 21: fathom.v1.NodeReport
+	(*GroupReport)(nil),       // 22: fathom.v1.GroupReport
+	(*CheckpointReport)(nil),  // 23: fathom.v1.CheckpointReport
+	(*CheckpointFile)(nil),    // 24: fathom.v1.CheckpointFile
+	(*HashMark)(nil),          // 25: fathom.v1.HashMark
+	(*WorkerReport)(nil),      // 26: fathom.v1.WorkerReport
+	(*DataReport)(nil),        // 27: fathom.v1.DataReport
+	(*LaneReport)(nil),        // 28: fathom.v1.LaneReport
+	(*Failure)(nil),           // 29: fathom.v1.Failure
+	(*NodeOrder)(nil),         // 30: fathom.v1.NodeOrder
+	(*Member)(nil),            // 31: fathom.v1.Member
+	(*GroupOrder)(nil),        // 32: fathom.v1.GroupOrder
+	(*RestoreSource)(nil),     // 33: fathom.v1.RestoreSource
+	(*CheckpointOrder)(nil),   // 34: fathom.v1.CheckpointOrder
+	(*Schema)(nil),            // 35: fathom.v1.Schema
+	(*Freeze)(nil),            // 36: fathom.v1.Freeze
+	(*Table)(nil),             // 37: fathom.v1.Table
+	(*Carry)(nil),             // 38: fathom.v1.Carry
+	(*Column)(nil),            // 39: fathom.v1.Column
+	(*Init)(nil),              // 40: fathom.v1.Init
+	(*DenseTensor)(nil),       // 41: fathom.v1.DenseTensor
+	(*ShardRoute)(nil),        // 42: fathom.v1.ShardRoute
+	(*WorkerOrder)(nil),       // 43: fathom.v1.WorkerOrder
+	(*EndedJob)(nil),          // 44: fathom.v1.EndedJob
+	(*EvaluationBlock)(nil),   // 45: fathom.v1.EvaluationBlock
+	(*EvaluationAck)(nil),     // 46: fathom.v1.EvaluationAck
 }
 var file_proto_coordinator_proto_depIdxs = []int32{
-	13, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
-	12, // 1: fathom.v1.NodesReply.nodes:type_name -> fathom.v1.NodeStatus
-	0,  // 2: fathom.v1.JobStatus.phase:type_name -> fathom.v1.Phase
-	14, // 3: fathom.v1.JobStatus.scores:type_name -> fathom.v1.Score
-	15, // 4: fathom.v1.JobStatus.tables:type_name -> fathom.v1.TableStatus
-	16, // 5: fathom.v1.JobStatus.usage:type_name -> fathom.v1.RoleUsage
-	17, // 6: fathom.v1.JobStatus.splits:type_name -> fathom.v1.SplitInfo
-	19, // 7: fathom.v1.NodeReport.groups:type_name -> fathom.v1.GroupReport
-	20, // 8: fathom.v1.NodeReport.worker:type_name -> fathom.v1.WorkerReport
-	15, // 9: fathom.v1.GroupReport.tables:type_name -> fathom.v1.TableStatus
-	21, // 10: fathom.v1.WorkerReport.data:type_name -> fathom.v1.DataReport
-	22, // 11: fathom.v1.WorkerReport.lanes:type_name -> fathom.v1.LaneReport
-	23, // 12: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
-	17, // 13: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
-	26, // 14: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
-	35, // 15: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
-	1,  // 16: fathom.v1.Member.role:type_name -> fathom.v1.Role
-	25, // 17: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
-	27, // 18: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
-	29, // 19: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
-	33, // 20: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
-	28, // 21: fathom.v1.Schema.freeze:type_name -> fathom.v1.Freeze
-	31, // 22: fathom.v1.Table.columns:type_name -> fathom.v1.Column
-	30, // 23: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
-	32, // 24: fathom.v1.Column.init:type_name -> fathom.v1.Init
-	32, // 25: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
-	25, // 26: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
-	2,  // 27: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
-	34, // 28: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
-	36, // 29: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
-	0,  // 30: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
-	3,  // 31: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
-	5,  // 32: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
-	7,  // 33: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
-	7,  // 34: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
-	8,  // 35: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
-	9,  // 36: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
-	10, // 37: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
-	18, // 38: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
-	37, // 39: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
-	4,  // 40: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
-	6,  // 41: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
-	13, // 42: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
-	13, // 43: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
-	13, // 44: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
-	11, // 45: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
-	12, // 46: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
-	24, // 47: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
-	38, // 48: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
-	40, // [40:49] is the sub-list for method output_type
-	31, // [31:40] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	16, // 0: fathom.v1.ListReply.jobs:type_name -> fathom.v1.JobStatus
+	42, // 1: fathom.v1.GroupsReply.shards:type_name -> fathom.v1.ShardRoute
+	15, // 2: fathom.v1.NodesReply.nodes:type_name -> fathom.v1.NodeStatus
+	0,  // 3: fathom.v1.JobStatus.phase:type_name -> fathom.v1.Phase
+	17, // 4: fathom.v1.JobStatus.scores:type_name -> fathom.v1.Score
+	18, // 5: fathom.v1.JobStatus.tables:type_name -> fathom.v1.TableStatus
+	19, // 6: fathom.v1.JobStatus.usage:type_name -> fathom.v1.RoleUsage
+	20, // 7: fathom.v1.JobStatus.splits:type_name -> fathom.v1.SplitInfo
+	10, // 8: fathom.v1.JobStatus.checkpoints:type_name -> fathom.v1.CheckpointInfo
+	22, // 9: fathom.v1.NodeReport.groups:type_name -> fathom.v1.GroupReport
+	26, // 10: fathom.v1.NodeReport.worker:type_name -> fathom.v1.WorkerReport
+	18, // 11: fathom.v1.GroupReport.tables:type_name -> fathom.v1.TableStatus
+	23, // 12: fathom.v1.GroupReport.checkpoint:type_name -> fathom.v1.CheckpointReport
+	25, // 13: fathom.v1.GroupReport.marks:type_name -> fathom.v1.HashMark
+	24, // 14: fathom.v1.CheckpointReport.file:type_name -> fathom.v1.CheckpointFile
+	27, // 15: fathom.v1.WorkerReport.data:type_name -> fathom.v1.DataReport
+	28, // 16: fathom.v1.WorkerReport.lanes:type_name -> fathom.v1.LaneReport
+	29, // 17: fathom.v1.WorkerReport.failure:type_name -> fathom.v1.Failure
+	20, // 18: fathom.v1.DataReport.splits:type_name -> fathom.v1.SplitInfo
+	32, // 19: fathom.v1.NodeOrder.groups:type_name -> fathom.v1.GroupOrder
+	43, // 20: fathom.v1.NodeOrder.worker:type_name -> fathom.v1.WorkerOrder
+	1,  // 21: fathom.v1.Member.role:type_name -> fathom.v1.Role
+	31, // 22: fathom.v1.GroupOrder.members:type_name -> fathom.v1.Member
+	35, // 23: fathom.v1.GroupOrder.schema:type_name -> fathom.v1.Schema
+	33, // 24: fathom.v1.GroupOrder.restore:type_name -> fathom.v1.RestoreSource
+	34, // 25: fathom.v1.GroupOrder.checkpoint:type_name -> fathom.v1.CheckpointOrder
+	37, // 26: fathom.v1.Schema.tables:type_name -> fathom.v1.Table
+	41, // 27: fathom.v1.Schema.dense:type_name -> fathom.v1.DenseTensor
+	36, // 28: fathom.v1.Schema.freeze:type_name -> fathom.v1.Freeze
+	39, // 29: fathom.v1.Table.columns:type_name -> fathom.v1.Column
+	38, // 30: fathom.v1.Table.carry:type_name -> fathom.v1.Carry
+	40, // 31: fathom.v1.Column.init:type_name -> fathom.v1.Init
+	40, // 32: fathom.v1.DenseTensor.init:type_name -> fathom.v1.Init
+	31, // 33: fathom.v1.ShardRoute.members:type_name -> fathom.v1.Member
+	2,  // 34: fathom.v1.WorkerOrder.task:type_name -> fathom.v1.Task
+	42, // 35: fathom.v1.WorkerOrder.routes:type_name -> fathom.v1.ShardRoute
+	44, // 36: fathom.v1.WorkerOrder.ended:type_name -> fathom.v1.EndedJob
+	0,  // 37: fathom.v1.EndedJob.phase:type_name -> fathom.v1.Phase
+	3,  // 38: fathom.v1.Control.Submit:input_type -> fathom.v1.SubmitRequest
+	5,  // 39: fathom.v1.Control.List:input_type -> fathom.v1.ListRequest
+	7,  // 40: fathom.v1.Control.Status:input_type -> fathom.v1.StatusRequest
+	7,  // 41: fathom.v1.Control.Watch:input_type -> fathom.v1.StatusRequest
+	8,  // 42: fathom.v1.Control.Cancel:input_type -> fathom.v1.CancelRequest
+	12, // 43: fathom.v1.Control.Nodes:input_type -> fathom.v1.NodesRequest
+	13, // 44: fathom.v1.Control.Drain:input_type -> fathom.v1.DrainRequest
+	9,  // 45: fathom.v1.Control.Checkpoint:input_type -> fathom.v1.CheckpointRequest
+	7,  // 46: fathom.v1.Control.Groups:input_type -> fathom.v1.StatusRequest
+	21, // 47: fathom.v1.Membership.Join:input_type -> fathom.v1.NodeReport
+	45, // 48: fathom.v1.Membership.ReportEvaluation:input_type -> fathom.v1.EvaluationBlock
+	4,  // 49: fathom.v1.Control.Submit:output_type -> fathom.v1.SubmitReply
+	6,  // 50: fathom.v1.Control.List:output_type -> fathom.v1.ListReply
+	16, // 51: fathom.v1.Control.Status:output_type -> fathom.v1.JobStatus
+	16, // 52: fathom.v1.Control.Watch:output_type -> fathom.v1.JobStatus
+	16, // 53: fathom.v1.Control.Cancel:output_type -> fathom.v1.JobStatus
+	14, // 54: fathom.v1.Control.Nodes:output_type -> fathom.v1.NodesReply
+	15, // 55: fathom.v1.Control.Drain:output_type -> fathom.v1.NodeStatus
+	10, // 56: fathom.v1.Control.Checkpoint:output_type -> fathom.v1.CheckpointInfo
+	11, // 57: fathom.v1.Control.Groups:output_type -> fathom.v1.GroupsReply
+	30, // 58: fathom.v1.Membership.Join:output_type -> fathom.v1.NodeOrder
+	46, // 59: fathom.v1.Membership.ReportEvaluation:output_type -> fathom.v1.EvaluationAck
+	49, // [49:60] is the sub-list for method output_type
+	38, // [38:49] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_proto_coordinator_proto_init() }
@@ -3591,7 +4255,7 @@ func file_proto_coordinator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_coordinator_proto_rawDesc), len(file_proto_coordinator_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   36,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

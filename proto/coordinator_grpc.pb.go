@@ -22,13 +22,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_Submit_FullMethodName = "/fathom.v1.Control/Submit"
-	Control_List_FullMethodName   = "/fathom.v1.Control/List"
-	Control_Status_FullMethodName = "/fathom.v1.Control/Status"
-	Control_Watch_FullMethodName  = "/fathom.v1.Control/Watch"
-	Control_Cancel_FullMethodName = "/fathom.v1.Control/Cancel"
-	Control_Nodes_FullMethodName  = "/fathom.v1.Control/Nodes"
-	Control_Drain_FullMethodName  = "/fathom.v1.Control/Drain"
+	Control_Submit_FullMethodName     = "/fathom.v1.Control/Submit"
+	Control_List_FullMethodName       = "/fathom.v1.Control/List"
+	Control_Status_FullMethodName     = "/fathom.v1.Control/Status"
+	Control_Watch_FullMethodName      = "/fathom.v1.Control/Watch"
+	Control_Cancel_FullMethodName     = "/fathom.v1.Control/Cancel"
+	Control_Nodes_FullMethodName      = "/fathom.v1.Control/Nodes"
+	Control_Drain_FullMethodName      = "/fathom.v1.Control/Drain"
+	Control_Checkpoint_FullMethodName = "/fathom.v1.Control/Checkpoint"
+	Control_Groups_FullMethodName     = "/fathom.v1.Control/Groups"
 )
 
 // ControlClient is the client API for Control service.
@@ -50,6 +52,11 @@ type ControlClient interface {
 	Nodes(ctx context.Context, in *NodesRequest, opts ...grpc.CallOption) (*NodesReply, error)
 	// Drain moves all replicas off a parameter server, or lets it have some again.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*NodeStatus, error)
+	// Checkpoint makes a checkpoint of a job that trains, at a step soon to come,
+	// and answers when it exists.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointInfo, error)
+	// Groups tells where a job's shards are, for reading their state hashes.
+	Groups(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*GroupsReply, error)
 }
 
 type controlClient struct {
@@ -139,6 +146,26 @@ func (c *controlClient) Drain(ctx context.Context, in *DrainRequest, opts ...grp
 	return out, nil
 }
 
+func (c *controlClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointInfo)
+	err := c.cc.Invoke(ctx, Control_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Groups(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*GroupsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GroupsReply)
+	err := c.cc.Invoke(ctx, Control_Groups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -158,6 +185,11 @@ type ControlServer interface {
 	Nodes(context.Context, *NodesRequest) (*NodesReply, error)
 	// Drain moves all replicas off a parameter server, or lets it have some again.
 	Drain(context.Context, *DrainRequest) (*NodeStatus, error)
+	// Checkpoint makes a checkpoint of a job that trains, at a step soon to come,
+	// and answers when it exists.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointInfo, error)
+	// Groups tells where a job's shards are, for reading their state hashes.
+	Groups(context.Context, *StatusRequest) (*GroupsReply, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -188,6 +220,12 @@ func (UnimplementedControlServer) Nodes(context.Context, *NodesRequest) (*NodesR
 }
 func (UnimplementedControlServer) Drain(context.Context, *DrainRequest) (*NodeStatus, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drain not implemented")
+}
+func (UnimplementedControlServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
+}
+func (UnimplementedControlServer) Groups(context.Context, *StatusRequest) (*GroupsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Groups not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -329,6 +367,42 @@ func _Control_Drain_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Groups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Groups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Groups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Groups(ctx, req.(*StatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -359,6 +433,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Drain",
 			Handler:    _Control_Drain_Handler,
+		},
+		{
+			MethodName: "Checkpoint",
+			Handler:    _Control_Checkpoint_Handler,
+		},
+		{
+			MethodName: "Groups",
+			Handler:    _Control_Groups_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -142,6 +142,7 @@ type ShardStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	Run           uint64                 `protobuf:"varint,3,opt,name=run,proto3" json:"run,omitempty"` // names the groups instead of job unless it is 0
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +187,13 @@ func (x *ShardStatusRequest) GetJob() string {
 func (x *ShardStatusRequest) GetShard() uint32 {
 	if x != nil {
 		return x.Shard
+	}
+	return 0
+}
+
+func (x *ShardStatusRequest) GetRun() uint64 {
+	if x != nil {
+		return x.Run
 	}
 	return 0
 }
@@ -590,16 +598,189 @@ func (x *Refusal) GetVersion() uint64 {
 	return 0
 }
 
+type HashesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`
+	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
+	First         uint64                 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"` // version
+	Most          uint32                 `protobuf:"varint,4,opt,name=most,proto3" json:"most,omitempty"`   // versions; the server has a bound of its own
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashesRequest) Reset() {
+	*x = HashesRequest{}
+	mi := &file_proto_ps_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashesRequest) ProtoMessage() {}
+
+func (x *HashesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashesRequest.ProtoReflect.Descriptor instead.
+func (*HashesRequest) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HashesRequest) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *HashesRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *HashesRequest) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *HashesRequest) GetMost() uint32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+type HashesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Parts         []string               `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`       // names: tables, then "dense"
+	Versions      []*VersionHash         `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"` // those that are kept, ascending
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashesReply) Reset() {
+	*x = HashesReply{}
+	mi := &file_proto_ps_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashesReply) ProtoMessage() {}
+
+func (x *HashesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashesReply.ProtoReflect.Descriptor instead.
+func (*HashesReply) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HashesReply) GetParts() []string {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *HashesReply) GetVersions() []*VersionHash {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+type VersionHash struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Parts         [][]byte               `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"` // 16 bytes each
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionHash) Reset() {
+	*x = VersionHash{}
+	mi := &file_proto_ps_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionHash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionHash) ProtoMessage() {}
+
+func (x *VersionHash) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_ps_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionHash.ProtoReflect.Descriptor instead.
+func (*VersionHash) Descriptor() ([]byte, []int) {
+	return file_proto_ps_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *VersionHash) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *VersionHash) GetParts() [][]byte {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 var File_proto_ps_proto protoreflect.FileDescriptor
 
 const file_proto_ps_proto_rawDesc = "" +
 	"\n" +
 	"\x0eproto/ps.proto\x12\tfathom.v1\"\x1b\n" +
 	"\x05Frame\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body\"<\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"N\n" +
 	"\x12ShardStatusRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
-	"\x05shard\x18\x02 \x01(\rR\x05shard\"m\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x10\n" +
+	"\x03run\x18\x03 \x01(\x04R\x03run\"m\n" +
 	"\x10ShardStatusReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1f\n" +
 	"\vleader_node\x18\x02 \x01(\tR\n" +
@@ -632,7 +813,18 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\x0e2\x11.fathom.v1.ReasonR\x06reason\x12\x1f\n" +
 	"\vleader_node\x18\x02 \x01(\tR\n" +
 	"leaderNode\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x04R\aversion*\xd3\x01\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\"a\n" +
+	"\rHashesRequest\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x14\n" +
+	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04most\x18\x04 \x01(\rR\x04most\"W\n" +
+	"\vHashesReply\x12\x14\n" +
+	"\x05parts\x18\x01 \x03(\tR\x05parts\x122\n" +
+	"\bversions\x18\x02 \x03(\v2\x16.fathom.v1.VersionHashR\bversions\"=\n" +
+	"\vVersionHash\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05parts\x18\x02 \x03(\fR\x05parts*\xd3\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_NOT_LEADER\x10\x01\x12\x16\n" +
@@ -642,13 +834,14 @@ const file_proto_ps_proto_rawDesc = "" +
 	"\x11REASON_STEP_AHEAD\x10\x05\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x06\x12\x15\n" +
 	"\x11REASON_OVERLOADED\x10\a\x12\x11\n" +
-	"\rREASON_MEMORY\x10\x142\xa9\x02\n" +
+	"\rREASON_MEMORY\x10\x142\xe5\x02\n" +
 	"\x0fParameterServer\x12*\n" +
 	"\x04Pull\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12*\n" +
 	"\x04Push\x12\x10.fathom.v1.Frame\x1a\x10.fathom.v1.Frame\x12I\n" +
 	"\vShardStatus\x12\x1d.fathom.v1.ShardStatusRequest\x1a\x1b.fathom.v1.ShardStatusReply\x124\n" +
 	"\x04Scan\x12\x16.fathom.v1.ScanRequest\x1a\x14.fathom.v1.ScanReply\x12=\n" +
-	"\aPartial\x12\x19.fathom.v1.PartialRequest\x1a\x17.fathom.v1.PartialReplyB&Z$github.com/fathom-train/fathom/protob\x06proto3"
+	"\aPartial\x12\x19.fathom.v1.PartialRequest\x1a\x17.fathom.v1.PartialReply\x12:\n" +
+	"\x06Hashes\x12\x18.fathom.v1.HashesRequest\x1a\x16.fathom.v1.HashesReplyB&Z$github.com/fathom-train/fathom/protob\x06proto3"
 
 var (
 	file_proto_ps_proto_rawDescOnce sync.Once
@@ -663,7 +856,7 @@ func file_proto_ps_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_ps_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_ps_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_proto_ps_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_proto_ps_proto_goTypes = []any{
 	(Reason)(0),                // 0: fathom.v1.Reason
 	(*Frame)(nil),              // 1: fathom.v1.Frame
@@ -674,24 +867,30 @@ var file_proto_ps_proto_goTypes = []any{
 	(*PartialRequest)(nil),     // 6: fathom.v1.PartialRequest
 	(*PartialReply)(nil),       // 7: fathom.v1.PartialReply
 	(*Refusal)(nil),            // 8: fathom.v1.Refusal
+	(*HashesRequest)(nil),      // 9: fathom.v1.HashesRequest
+	(*HashesReply)(nil),        // 10: fathom.v1.HashesReply
+	(*VersionHash)(nil),        // 11: fathom.v1.VersionHash
 }
 var file_proto_ps_proto_depIdxs = []int32{
-	0, // 0: fathom.v1.Refusal.reason:type_name -> fathom.v1.Reason
-	1, // 1: fathom.v1.ParameterServer.Pull:input_type -> fathom.v1.Frame
-	1, // 2: fathom.v1.ParameterServer.Push:input_type -> fathom.v1.Frame
-	2, // 3: fathom.v1.ParameterServer.ShardStatus:input_type -> fathom.v1.ShardStatusRequest
-	4, // 4: fathom.v1.ParameterServer.Scan:input_type -> fathom.v1.ScanRequest
-	6, // 5: fathom.v1.ParameterServer.Partial:input_type -> fathom.v1.PartialRequest
-	1, // 6: fathom.v1.ParameterServer.Pull:output_type -> fathom.v1.Frame
-	1, // 7: fathom.v1.ParameterServer.Push:output_type -> fathom.v1.Frame
-	3, // 8: fathom.v1.ParameterServer.ShardStatus:output_type -> fathom.v1.ShardStatusReply
-	5, // 9: fathom.v1.ParameterServer.Scan:output_type -> fathom.v1.ScanReply
-	7, // 10: fathom.v1.ParameterServer.Partial:output_type -> fathom.v1.PartialReply
-	6, // [6:11] is the sub-list for method output_type
-	1, // [1:6] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0,  // 0: fathom.v1.Refusal.reason:type_name -> fathom.v1.Reason
+	11, // 1: fathom.v1.HashesReply.versions:type_name -> fathom.v1.VersionHash
+	1,  // 2: fathom.v1.ParameterServer.Pull:input_type -> fathom.v1.Frame
+	1,  // 3: fathom.v1.ParameterServer.Push:input_type -> fathom.v1.Frame
+	2,  // 4: fathom.v1.ParameterServer.ShardStatus:input_type -> fathom.v1.ShardStatusRequest
+	4,  // 5: fathom.v1.ParameterServer.Scan:input_type -> fathom.v1.ScanRequest
+	6,  // 6: fathom.v1.ParameterServer.Partial:input_type -> fathom.v1.PartialRequest
+	9,  // 7: fathom.v1.ParameterServer.Hashes:input_type -> fathom.v1.HashesRequest
+	1,  // 8: fathom.v1.ParameterServer.Pull:output_type -> fathom.v1.Frame
+	1,  // 9: fathom.v1.ParameterServer.Push:output_type -> fathom.v1.Frame
+	3,  // 10: fathom.v1.ParameterServer.ShardStatus:output_type -> fathom.v1.ShardStatusReply
+	5,  // 11: fathom.v1.ParameterServer.Scan:output_type -> fathom.v1.ScanReply
+	7,  // 12: fathom.v1.ParameterServer.Partial:output_type -> fathom.v1.PartialReply
+	10, // 13: fathom.v1.ParameterServer.Hashes:output_type -> fathom.v1.HashesReply
+	8,  // [8:14] is the sub-list for method output_type
+	2,  // [2:8] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_proto_ps_proto_init() }
@@ -705,7 +904,7 @@ func file_proto_ps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_ps_proto_rawDesc), len(file_proto_ps_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	ParameterServer_ShardStatus_FullMethodName = "/fathom.v1.ParameterServer/ShardStatus"
 	ParameterServer_Scan_FullMethodName        = "/fathom.v1.ParameterServer/Scan"
 	ParameterServer_Partial_FullMethodName     = "/fathom.v1.ParameterServer/Partial"
+	ParameterServer_Hashes_FullMethodName      = "/fathom.v1.ParameterServer/Hashes"
 )
 
 // ParameterServerClient is the client API for ParameterServer service.
@@ -47,6 +48,8 @@ type ParameterServerClient interface {
 	// Partial reads what one shard adds to a sum over all shards that a step needs
 	// before it is applied, as soon as all lanes of the step are there.
 	Partial(ctx context.Context, in *PartialRequest, opts ...grpc.CallOption) (*PartialReply, error)
+	// Hashes returns the state hashes of a range of versions.
+	Hashes(ctx context.Context, in *HashesRequest, opts ...grpc.CallOption) (*HashesReply, error)
 }
 
 type parameterServerClient struct {
@@ -107,6 +110,16 @@ func (c *parameterServerClient) Partial(ctx context.Context, in *PartialRequest,
 	return out, nil
 }
 
+func (c *parameterServerClient) Hashes(ctx context.Context, in *HashesRequest, opts ...grpc.CallOption) (*HashesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HashesReply)
+	err := c.cc.Invoke(ctx, ParameterServer_Hashes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ParameterServerServer is the server API for ParameterServer service.
 // All implementations must embed UnimplementedParameterServerServer
 // for forward compatibility.
@@ -124,6 +137,8 @@ type ParameterServerServer interface {
 	// Partial reads what one shard adds to a sum over all shards that a step needs
 	// before it is applied, as soon as all lanes of the step are there.
 	Partial(context.Context, *PartialRequest) (*PartialReply, error)
+	// Hashes returns the state hashes of a range of versions.
+	Hashes(context.Context, *HashesRequest) (*HashesReply, error)
 	mustEmbedUnimplementedParameterServerServer()
 }
 
@@ -148,6 +163,9 @@ func (UnimplementedParameterServerServer) Scan(context.Context, *ScanRequest) (*
 }
 func (UnimplementedParameterServerServer) Partial(context.Context, *PartialRequest) (*PartialReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Partial not implemented")
+}
+func (UnimplementedParameterServerServer) Hashes(context.Context, *HashesRequest) (*HashesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Hashes not implemented")
 }
 func (UnimplementedParameterServerServer) mustEmbedUnimplementedParameterServerServer() {}
 func (UnimplementedParameterServerServer) testEmbeddedByValue()                         {}
@@ -260,6 +278,24 @@ func _ParameterServer_Partial_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ParameterServer_Hashes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HashesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParameterServerServer).Hashes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ParameterServer_Hashes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParameterServerServer).Hashes(ctx, req.(*HashesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ParameterServer_ServiceDesc is the grpc.ServiceDesc for ParameterServer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -286,6 +322,10 @@ var ParameterServer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Partial",
 			Handler:    _ParameterServer_Partial_Handler,
+		},
+		{
+			MethodName: "Hashes",
+			Handler:    _ParameterServer_Hashes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

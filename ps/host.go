@@ -140,7 +140,7 @@ func (s *Server) hostOne(ctx context.Context, key groupKey, o *proto.GroupOrder)
 	h.give(o)
 	err := h.failure()
 	switch {
-	case err == nil, errors.Is(err, replica.ErrDamaged), errors.Is(err, errOrder):
+	case err == nil, errors.Is(err, errOpening), errors.Is(err, replica.ErrDamaged), errors.Is(err, replica.ErrDiverged), errors.Is(err, errOrder):
 		return
 	case !errors.Is(err, replica.ErrRestart) && !h.due(time.Now(), s.cfg.RetryAfter):
 		return

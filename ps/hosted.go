@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -42,8 +43,11 @@ type hosted struct {
 	group   *replica.Group // nil when it could not be opened
 	err     error          // why not
 	tried   time.Time
-	stop    context.CancelFunc // of tend and lead
+	opened  chan struct{}      // closed when open has ended
+	stop    context.CancelFunc // of open, tend and lead
 	stopped chan struct{}      // closed when both have ended
+	// checkpoint is how far the ordered checkpoint is; nil: not begun, or none.
+	checkpoint *proto.CheckpointReport
 }
 
 // give hands over the newest order.
@@ -64,9 +68,30 @@ func (h *hosted) ordered() *proto.GroupOrder {
 	return h.order
 }
 
-// open opens the replica; a failure stays in err.
+// open opens the replica; a failure stays in err. A replica that has a checkpoint
+// to read does it on the side: it may take minutes, and the other groups and the
+// next order must not wait for it.
 func (h *hosted) open(ctx context.Context) {
-	g, schema, err := h.start()
+	ctx, stop := context.WithCancel(ctx)
+	opened := make(chan struct{})
+	h.mu.Lock()
+	h.err, h.stop, h.opened = errOpening, stop, opened
+	o := h.order
+	h.mu.Unlock()
+	if o.GetRestore() == nil || !o.GetBootstrap() {
+		h.openNow(ctx)
+		close(opened)
+		return
+	}
+	go func() {
+		h.openNow(ctx)
+		close(opened)
+		h.server.session.Poke()
+	}()
+}
+
+func (h *hosted) openNow(ctx context.Context) {
+	g, schema, err := h.start(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.group, h.err, h.tried = g, err, time.Now()
@@ -74,7 +99,6 @@ func (h *hosted) open(ctx context.Context) {
 		h.server.cfg.Logger.Error("group cannot be opened", "group", h.name, "error", err)
 		return
 	}
-	ctx, h.stop = context.WithCancel(ctx)
 	h.stopped = make(chan struct{})
 	stopped := h.stopped
 	go func() {
@@ -87,7 +111,7 @@ func (h *hosted) open(ctx context.Context) {
 	h.server.cfg.Logger.Info("group opened", "group", h.name)
 }
 
-func (h *hosted) start() (*replica.Group, []byte, error) {
+func (h *hosted) start(ctx context.Context) (*replica.Group, []byte, error) {
 	o, s := h.ordered(), h.server
 	if !jobName.MatchString(o.GetJob()) {
 		return nil, nil, fmt.Errorf("%w: %q is no name of a job", errOrder, o.GetJob())
@@ -108,6 +132,9 @@ func (h *hosted) start() (*replica.Group, []byte, error) {
 		Logger: s.cfg.Logger, Metrics: s.replicas, Snapshots: s.snapshotting,
 		OnFatal: s.die, OnChange: h.rouse,
 	}
+	if o.GetRestore() != nil {
+		cfg.Seed = func(to io.Writer) error { return seed(ctx, o, schema, to) }
+	}
 	if s.cfg.Tune != nil {
 		s.cfg.Tune(&cfg)
 	}
@@ -117,15 +144,19 @@ func (h *hosted) start() (*replica.Group, []byte, error) {
 
 // close closes the replica; its data stays.
 func (h *hosted) close() error {
+	h.mu.RLock()
+	stop, opened := h.stop, h.opened
+	h.mu.RUnlock()
+	stop()
+	<-opened
 	h.mu.Lock()
-	g, stop, stopped := h.group, h.stop, h.stopped
+	g, stopped := h.group, h.stopped
 	h.group = nil
 	h.err = errors.New("group is closed")
 	h.mu.Unlock()
 	if g == nil {
 		return nil
 	}
-	stop()
 	err := g.Close()
 	<-stopped
 	return err
@@ -179,6 +210,8 @@ type seen struct {
 // the coordinator waits for, and configures the shard when this replica leads.
 func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
 	var last seen
+	checkpoints := capturer{hosted: h, group: g}
+	defer checkpoints.stop()
 	for {
 		var changed <-chan struct{}
 		var now seen
@@ -195,7 +228,13 @@ func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
 		now.leaderNode, now.leader = g.Leader()
 		now.failed = g.Err() != nil
 		now.members = fmt.Sprint(g.Configuration())
-		notify := h.ordered().GetNotifyVersion()
+		order := h.ordered()
+		checkpoints.follow(ctx, order.GetCheckpoint())
+		if reason := order.GetDiverged(); reason != "" && !now.failed {
+			g.Disown(reason)
+			continue
+		}
+		notify := order.GetNotifyVersion()
 		now.reached = notify > 0 && version >= notify
 		if now != last {
 			h.server.session.Poke()

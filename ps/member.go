@@ -62,7 +62,7 @@ func roleOf(o *proto.GroupOrder, node string) replica.Role {
 // lost tells whether a replica can only be replaced: what it acknowledged is
 // gone or cannot be trusted.
 func lost(err error) bool {
-	return errors.Is(err, replica.ErrDamaged) || errors.Is(err, replica.ErrNoData)
+	return errors.Is(err, replica.ErrDamaged) || errors.Is(err, replica.ErrNoData) || errors.Is(err, replica.ErrDiverged)
 }
 
 // lead makes of the group what the order says while this replica leads it: who

@@ -67,11 +67,17 @@ func (h *hosted) report() *proto.GroupReport {
 		Replica: o.GetReplica(),
 	}
 	g, err := h.replica()
+	if errors.Is(err, errOpening) {
+		return r // not in service yet, and nothing is wrong
+	}
 	if err != nil {
 		r.Error, r.Lost = err.Error(), lost(err)
 		return r
 	}
 	r.Served = h.served.Load()
+	h.mu.RLock()
+	r.Checkpoint = h.checkpoint
+	h.mu.RUnlock()
 	members := g.Configuration()
 	r.Voters, r.Learners = members.Voters, members.Learners
 	r.LeaderNode, r.Leader = g.Leader()
@@ -88,8 +94,33 @@ func (h *hosted) report() *proto.GroupReport {
 			r.Hash = hash[:]
 		}
 		r.Tables = tablesOf(state.Stats())
+		r.Marks = marksOf(state, r.Version)
 	})
 	return r
+}
+
+// Replicas are rarely reported at the same version while steps go on. So the
+// hashes of the last marks versions that are multiples of markEvery are reported,
+// too: two replicas that are less than a second apart have some in common.
+const markEvery, marks = 256, 4
+
+func marksOf(state *fsm.State, version uint64) []*proto.HashMark {
+	var all []*proto.HashMark
+	for i := range uint64(marks) {
+		at := version / markEvery
+		if at <= i {
+			break
+		}
+		at = (at - i) * markEvery
+		for _, h := range state.Hashes(at, 1) {
+			if h.Version != at {
+				continue // restored behind it
+			}
+			sum := fsm.SumHashes(h.Parts...)
+			all = append(all, &proto.HashMark{Version: at, Hash: sum[:]})
+		}
+	}
+	return all
 }
 
 // tablesOf lists the columns of all tables, then the dense tensors.

@@ -186,7 +186,10 @@ func check(header wire.PushHeader, chunks [][]byte) (id wire.PushID, err error) 
 
 // ShardStatus tells version and leader of one shard.
 func (v *service) ShardStatus(_ context.Context, req *proto.ShardStatusRequest) (*proto.ShardStatusReply, error) {
-	h := v.server.byJob(req.GetJob(), req.GetShard())
+	h := v.server.lookup(groupKey{req.GetRun(), req.GetShard()})
+	if req.GetRun() == 0 {
+		h = v.server.byJob(req.GetJob(), req.GetShard())
+	}
 	if h == nil {
 		return nil, v.server.statusOf(nil, refuse(proto.Reason_REASON_WRONG_SHARD,
 			"shard %d of job %q is not hosted by %s", req.GetShard(), req.GetJob(), v.server.cfg.Node))

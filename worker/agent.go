@@ -147,7 +147,7 @@ func (a *Agent) obey(ctx context.Context, current *assignment, order *proto.Node
 		if current != nil {
 			current.cancel()
 			<-current.done
-			if w != nil && current.sameRun(w) {
+			if w != nil && current.sameJob(w) {
 				keep = current.release()
 			}
 			current.stop()

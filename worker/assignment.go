@@ -75,10 +75,10 @@ func (a *Agent) start(ctx context.Context, order *proto.WorkerOrder, data *openD
 	return s
 }
 
-// sameRun tells whether the order belongs to the same run of the same job.
-func (s *assignment) sameRun(o *proto.WorkerOrder) bool {
-	return s.order.GetJob() == o.GetJob() && s.order.GetRun() == o.GetRun()
-}
+// sameJob tells whether the order belongs to the same submission of a job, so
+// that the open data can be used again. The run number changes when the job's
+// tables are formed anew.
+func (s *assignment) sameJob(o *proto.WorkerOrder) bool { return s.order.GetJob() == o.GetJob() }
 
 // serves tells whether the running task is what the order asks for; only the
 // routes may differ.

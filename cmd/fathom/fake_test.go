@@ -25,6 +25,7 @@ type fakeControl struct {
 	nodes    []*proto.NodeStatus
 	err      error
 	submits  [][]byte
+	restored string // location
 	canceled []string
 	drained  []string // node and whether it was undone
 	closed   bool
@@ -35,6 +36,15 @@ type fakeControl struct {
 func (f *fakeControl) Submit(_ context.Context, spec []byte) (string, error) {
 	f.submits = append(f.submits, spec)
 	return "small", f.err
+}
+
+func (f *fakeControl) Restore(_ context.Context, spec []byte, location string) (string, error) {
+	f.submits, f.restored = append(f.submits, spec), location
+	return "small", f.err
+}
+
+func (f *fakeControl) Checkpoint(_ context.Context, job string) (*proto.CheckpointInfo, error) {
+	return &proto.CheckpointInfo{Location: "/checkpoints/" + job + "-00/7", Step: 7, StateHash: "ab", Bytes: 2048}, f.err
 }
 
 func (f *fakeControl) List(context.Context) ([]*proto.JobStatus, error) { return f.jobs, f.err }

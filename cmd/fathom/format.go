@@ -97,3 +97,16 @@ func columns(align string, rows [][]string) []string {
 	}
 	return lines
 }
+
+// bytesText writes a size as people read it.
+func bytesText(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for ; v >= 1024 && i+1 < len(units); i++ {
+		v /= 1024
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/fathom-train/fathom/coordinator/job"
 )
@@ -13,7 +14,8 @@ import (
 const jobBytesMax = 4 << 20
 
 // loadJob reads and resolves a job file ("-" is standard input). The data root
-// becomes absolute, because workers run in other directories.
+// and the directory of checkpoints become absolute, because the processes run in
+// other directories.
 func (a *app) loadJob(path string, sets []string) (*job.Job, error) {
 	text, err := a.readJob(path)
 	if err != nil {
@@ -26,6 +28,11 @@ func (a *app) loadJob(path string, sets []string) (*job.Job, error) {
 	if root := j.Spec.Data.Root; root != "" {
 		if j.Spec.Data.Root, err = filepath.Abs(root); err != nil {
 			return nil, fmt.Errorf("data root %s: %w", root, err)
+		}
+	}
+	if dir := j.Spec.Checkpoint.Dir; dir != "" && !strings.Contains(dir, "://") {
+		if j.Spec.Checkpoint.Dir, err = filepath.Abs(dir); err != nil {
+			return nil, fmt.Errorf("directory of checkpoints %s: %w", dir, err)
 		}
 	}
 	return j, nil

@@ -70,9 +70,15 @@ func (c *Control) call(ctx context.Context, what string, f func(ctx context.Cont
 
 // Submit stores a job given as resolved JSON and returns its name.
 func (c *Control) Submit(ctx context.Context, spec []byte) (string, error) {
+	return c.Restore(ctx, spec, "")
+}
+
+// Restore is Submit for a job that goes on from the checkpoint at a location,
+// unless that is empty.
+func (c *Control) Restore(ctx context.Context, spec []byte, location string) (string, error) {
 	var name string
 	err := c.call(ctx, "submit job", func(ctx context.Context, cc proto.ControlClient, ambiguous bool, o ...grpc.CallOption) error {
-		r, err := cc.Submit(ctx, &proto.SubmitRequest{Spec: spec}, o...)
+		r, err := cc.Submit(ctx, &proto.SubmitRequest{Spec: spec, Restore: location}, o...)
 		if err == nil {
 			name = r.GetJob()
 			return nil
@@ -102,6 +108,27 @@ func (c *Control) submitted(ctx context.Context, cc proto.ControlClient, spec []
 		return "", false
 	}
 	return s.GetJob(), bytes.Equal(s.GetSpec(), spec)
+}
+
+// Checkpoint makes a checkpoint of a job that trains and returns it when it
+// exists; the empty name means the newest job.
+func (c *Control) Checkpoint(ctx context.Context, job string) (*proto.CheckpointInfo, error) {
+	var info *proto.CheckpointInfo
+	err := c.call(ctx, "make checkpoint", func(ctx context.Context, cc proto.ControlClient, _ bool, o ...grpc.CallOption) (err error) {
+		info, err = cc.Checkpoint(ctx, &proto.CheckpointRequest{Job: job}, o...)
+		return err
+	})
+	return info, err
+}
+
+// Groups tells where the shards of a job are; the empty name means the newest.
+func (c *Control) Groups(ctx context.Context, job string) (*proto.GroupsReply, error) {
+	var groups *proto.GroupsReply
+	err := c.call(ctx, "find the job's shards", func(ctx context.Context, cc proto.ControlClient, _ bool, o ...grpc.CallOption) (err error) {
+		groups, err = cc.Groups(ctx, &proto.StatusRequest{Job: job}, o...)
+		return err
+	})
+	return groups, err
 }
 
 // List returns all jobs, newest first.

@@ -27,6 +27,7 @@ func (j Job) WithDefaults() Job {
 		j.Spec.Search = &s
 	}
 	j.Spec.Cluster = j.Spec.Cluster.withDefaults()
+	setDefault(&j.Spec.Checkpoint.Keep, 3)
 	return j
 }
 

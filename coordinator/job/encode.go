@@ -48,7 +48,7 @@ func (j *Job) Digest() string {
 	spec := j.WithDefaults().Spec
 	spec.Data.Root = ""
 	spec.Data.CacheBytes = 0
-	spec.Cluster = Cluster{}
+	spec.Cluster, spec.Checkpoint = Cluster{}, Checkpoint{}
 	// encoding/json writes struct fields in their order and floats in their
 	// shortest form, so equal specs have equal bytes; there are no maps.
 	sum := sha256.Sum256(encode(spec))

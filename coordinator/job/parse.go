@@ -40,6 +40,9 @@ func Parse(file string, text []byte, sets []string) (*Job, error) {
 		return nil, d.sorted()
 	}
 	d.checkRequired()
+	if dir := j.Spec.Checkpoint.Dir; dir != "" && !strings.Contains(dir, "://") && !filepath.IsAbs(dir) && d.given["spec.checkpoint.dir"].set == 0 {
+		j.Spec.Checkpoint.Dir = filepath.Join(filepath.Dir(file), dir)
+	}
 	if j.Spec.Data.Format != FormatSynthetic || j.Spec.Data.Root != "" {
 		if p := d.given["spec.data.root"]; p.set == 0 && !filepath.IsAbs(j.Spec.Data.Root) {
 			j.Spec.Data.Root = filepath.Join(filepath.Dir(file), j.Spec.Data.Root)

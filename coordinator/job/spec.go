@@ -31,7 +31,8 @@ type Metadata struct {
 }
 
 // Spec says what to train, on what, and how. Data, Model, Embedding, Train
-// and Search determine the trained model to the last bit; Cluster never does.
+// and Search determine the trained model to the last bit; Cluster and Checkpoint
+// never do.
 type Spec struct {
 	Data  Data       `json:"data"`
 	Model model.Spec `json:"model"`
@@ -41,6 +42,8 @@ type Spec struct {
 	// Search makes the job a dimension search; nil: the model is trained as it is.
 	Search  *Search `json:"search,omitempty"`
 	Cluster Cluster `json:"cluster"`
+	// Checkpoint says where checkpoints go and when they are made.
+	Checkpoint Checkpoint `json:"checkpoint,omitzero"`
 }
 
 // Data says where the samples are and how to read them.
@@ -218,6 +221,19 @@ type Plateau struct {
 // improvement.
 type EarlyStopping struct {
 	Patience int `json:"patience"` // default 2
+}
+
+// Checkpoint says where checkpoints go and when they are made; the result does
+// not depend on it.
+type Checkpoint struct {
+	// Dir is a directory that all processes reach, or an s3:// URL; empty: no
+	// checkpoints (fathom run puts them into its working directory).
+	Dir string `json:"dir,omitempty"`
+	// EverySteps and EveryMinutes make checkpoints automatically; 0: not.
+	EverySteps   int64   `json:"every_steps"`
+	EveryMinutes float64 `json:"every_minutes"`
+	// Keep is how many of the newest are kept (default 3).
+	Keep int `json:"keep"`
 }
 
 // Cluster sizes the processes; the result does not depend on it.

@@ -98,7 +98,7 @@ func (r *remote) push(ctx context.Context, i int, body []byte) error {
 // version asks the members in turn until one knows; any replica's answer is a
 // version the shard has reached.
 func (r *remote) version(ctx context.Context, i int) (uint64, error) {
-	req := &proto.ShardStatusRequest{Job: r.job, Shard: uint32(r.client.current()[i].Shard)}
+	req := &proto.ShardStatusRequest{Job: r.job, Run: r.client.run, Shard: uint32(r.client.current()[i].Shard)}
 	var reply proto.ShardStatusReply
 	if err := r.call(ctx, i, proto.ParameterServer_ShardStatus_FullMethodName, req, &reply); err != nil {
 		return 0, err

@@ -80,6 +80,8 @@ func (s *State) configure(index uint64, cmd []byte) Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.model, s.applied = m, index
+	m.note()
+	s.serveCapture()
 	s.notify()
 	return Result{Status: Accepted, Complete: true}
 }

@@ -77,11 +77,16 @@ func (d *tensor) weights() []float32 { return d.data[:d.schema.Size] }
 // running reports whether the tensor is statistics, not weights.
 func (d *tensor) running() bool { return d.schema.Optimizer.Name == optim.EMA }
 
-// rehash computes the tensor's part of the state hash from its data. Tables are
-// seeded by small multiples of a constant plus a key; this constant keeps
-// tensors apart from each other and, but for chance, from rows.
+// rehash computes the tensor's part of the state hash from its data.
 func (d *tensor) rehash() {
-	d.term = table.HashFloats(d.data, 0xd6e8feb86659fd93*(uint64(d.schema.ID)+1))
+	d.term = tensorTerm(d.schema.ID, d.data)
+}
+
+// tensorTerm is a tensor's part of the state hash. Tables are seeded by small
+// multiples of a constant plus a key; this constant keeps tensors apart from
+// each other and, but for chance, from rows.
+func tensorTerm(id uint16, data []float32) [2]uint64 {
+	return table.HashFloats(data, 0xd6e8feb86659fd93*(uint64(id)+1))
 }
 
 // update applies the summed gradient.

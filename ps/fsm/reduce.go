@@ -91,6 +91,8 @@ func (s *State) settle() (news bool) {
 			m.step()
 		}
 		m.pending.advance(s.recycle)
+		m.note()
+		s.serveCapture()
 		news = true
 	}
 	return news

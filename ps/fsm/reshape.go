@@ -77,6 +77,8 @@ func (s *State) reshape(index uint64, schema Schema, schemaBytes []byte) Result 
 	m.version = schema.Base
 	s.mu.Lock()
 	s.model, s.applied = m, index
+	m.note()
+	s.serveCapture()
 	s.notify()
 	s.mu.Unlock()
 	old.close() // lookups held the lock, so none reads the old tables any more

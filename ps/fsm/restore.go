@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"unsafe"
 
 	"github.com/fathom-train/fathom/ps/wire"
@@ -18,7 +19,7 @@ import (
 // first; on an error, which wraps ErrSnapshot unless reading failed, the old
 // state stays. It reads no further than the end of the snapshot.
 func (s *State) Restore(r io.Reader) error {
-	b := &blockReader{r: r, digest: sha256.New()}
+	b := newBlockReader(r)
 	n := &restored{}
 	if err := n.read(b); err != nil {
 		if n.model != nil {
@@ -29,6 +30,10 @@ func (s *State) Restore(r io.Reader) error {
 	s.mu.Lock()
 	old := s.model
 	s.model, s.applied = n.model, n.applied
+	if s.model != nil {
+		s.model.note()
+	}
+	s.serveCapture()
 	s.notify()
 	s.mu.Unlock()
 	if old != nil {
@@ -53,7 +58,7 @@ type restored struct {
 }
 
 func (n *restored) read(b *blockReader) error {
-	if err := b.magic(); err != nil {
+	if err := b.magic(snapshotMagic); err != nil {
 		return err
 	}
 	if err := b.next(); err != nil {
@@ -175,6 +180,11 @@ func (n *restored) image(b []byte) error {
 
 // load appends rows to an image.
 func (t *imageTable) load(b []byte, width int) error {
+	return t.loadRange(b, width, shard.Range{Hi: math.MaxUint64})
+}
+
+// loadRange is load for the rows whose keys are in the range.
+func (t *imageTable) loadRange(b []byte, width int, keys shard.Range) error {
 	if len(b) < 8 {
 		return damaged("image rows of %d bytes", len(b))
 	}
@@ -182,16 +192,22 @@ func (t *imageTable) load(b []byte, width int) error {
 	if size := uint64(8 + 4*width); count > uint64(len(b))/size || count*size != uint64(len(b)) {
 		return damaged("%d image rows of width %d in %d bytes", count, width, len(b))
 	}
+	v, err := floatsOf(b[8*count:], int(count)*width)
+	if err != nil {
+		return err
+	}
 	for i := range int(count) {
 		k := shard.Key(binary.LittleEndian.Uint64(b[8*i:]))
+		if !keys.Contains(k) {
+			continue
+		}
 		if j := len(t.keys); j > 0 && t.keys[j-1] >= k {
 			return damaged("image row %#x behind row %#x", uint64(k), uint64(t.keys[j-1]))
 		}
 		t.keys = append(t.keys, k)
+		t.weights = append(t.weights, v[i*width:(i+1)*width]...)
 	}
-	v, err := floatsOf(b[8*count:], int(count)*width)
-	t.weights = append(t.weights, v...)
-	return err
+	return nil
 }
 
 // chunk takes a push of an open step.
@@ -271,6 +287,8 @@ type blockReader struct {
 	buf         []uint64
 }
 
+func newBlockReader(r io.Reader) *blockReader { return &blockReader{r: r, digest: sha256.New()} }
+
 func (b *blockReader) full(p []byte) error {
 	n, err := io.ReadFull(b.r, p)
 	b.n += int64(n)
@@ -280,13 +298,13 @@ func (b *blockReader) full(p []byte) error {
 	return err
 }
 
-func (b *blockReader) magic() error {
-	var m [len(snapshotMagic)]byte
+func (b *blockReader) magic(want string) error {
+	var m [8]byte
 	if err := b.full(m[:]); err != nil {
 		return err
 	}
-	if string(m[:]) != snapshotMagic {
-		return damaged("begins with %q, not %q", m[:], snapshotMagic)
+	if string(m[:]) != want {
+		return damaged("begins with %q, not %q", m[:], want)
 	}
 	b.digest.Write(m[:])
 	return nil

@@ -208,7 +208,7 @@ func TestWriteErrorsAreReported(t *testing.T) {
 func forged(blocks func(b *blockWriter)) []byte {
 	var out bytes.Buffer
 	b := newBlockWriter(&out)
-	b.magic()
+	b.magic(snapshotMagic)
 	blocks(b)
 	b.block(blockEnd, 0, b.digest.Sum(nil))
 	return out.Bytes()

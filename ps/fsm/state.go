@@ -17,6 +17,7 @@ type State struct {
 	model   *model // nil until configured
 	applied uint64
 	changed chan struct{}
+	capture *capture // nil: nobody waits for a view
 
 	// spare are chunks that are no longer needed; Apply's alone.
 	spare []*chunk
@@ -39,6 +40,7 @@ type model struct {
 	// lone is the one lane that is applied by itself; nil in mode sync.
 	lone []lane
 	reduction
+	history history
 }
 
 // New returns an unconfigured state.
@@ -89,16 +91,7 @@ func (s *State) Hash() [16]byte {
 	return s.model.hash()
 }
 
-func (m *model) hash() [16]byte {
-	var sum [2]uint64
-	for _, t := range m.tables {
-		sum = table.AddHash(sum, t.table.Hash())
-	}
-	for _, d := range m.dense {
-		sum = table.AddHash(sum, d.term)
-	}
-	return hashBytes(sum)
-}
+func (m *model) hash() [16]byte { return SumHashes(m.parts(nil)...) }
 
 // SumHashes adds the hashes of all shards of a model; the sum identifies the
 // model whatever its shards.
@@ -131,6 +124,7 @@ func (s *State) Stats() Stats {
 func (s *State) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.dropCapture()
 	if s.model != nil {
 		s.model.close()
 		s.model = nil

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"math"
 	"unsafe"
 
 	"github.com/fathom-train/fathom/ps/table"
@@ -66,16 +67,18 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // View is a state as it was when the view was taken.
 type View struct {
-	meta    []byte
-	tables  []*table.View
-	widths  []int
-	dense   [][]float32
-	images  []*image
-	chunks  [][]byte
-	totals  []byte
-	factors []byte
-	done    []byte // applied lanes of open steps
-	open    bool
+	meta     []byte
+	tables   []*table.View
+	widths   []int
+	dense    [][]float32
+	images   []*image
+	chunks   [][]byte
+	totals   []byte
+	factors  []byte
+	variance []byte     // of the gradients, by layer
+	done     []byte     // applied lanes of open steps
+	parts    [][16]byte // of the state hash, as in VersionHash
+	open     bool
 }
 
 // View returns the state as it is now. It costs little: what it holds is
@@ -83,6 +86,11 @@ type View struct {
 func (s *State) View() *View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.view()
+}
+
+// view is View for a caller that holds mu.
+func (s *State) view() *View {
 	v := &View{open: true, meta: make([]byte, metaSize)}
 	m := s.model
 	binary.LittleEndian.PutUint64(v.meta[8:], s.applied)
@@ -95,6 +103,7 @@ func (s *State) View() *View {
 	h := m.hash()
 	copy(v.meta[24:], h[:])
 	v.meta = append(v.meta, m.schemaBytes...)
+	v.parts = m.parts(nil)
 	for _, t := range m.tables {
 		v.tables = append(v.tables, t.table.View())
 		v.widths = append(v.widths, t.before)
@@ -113,6 +122,9 @@ func (s *State) View() *View {
 		v.totals = m.appendTotals(nil)
 	}
 	v.factors = m.appendFactors(nil)
+	for _, x := range m.variance {
+		v.variance = binary.LittleEndian.AppendUint64(v.variance, math.Float64bits(x))
+	}
 	return v
 }
 
@@ -131,20 +143,9 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 		return 0, errors.New("write snapshot: the view is released")
 	}
 	b := newBlockWriter(w)
-	b.magic()
+	b.magic(snapshotMagic)
 	b.block(blockMeta, 0, v.meta)
-	for i, t := range v.tables {
-		for j := range t.Blocks() {
-			b.body = t.Block(b.body[:0], j)
-			b.block(blockRows, i, b.body)
-		}
-	}
-	for i, d := range v.dense {
-		b.floats(blockDense, i, d)
-	}
-	for _, img := range v.images {
-		v.writeImage(b, img)
-	}
+	v.writeModel(b)
 	for _, c := range v.chunks {
 		b.block(blockChunk, 0, c)
 	}
@@ -159,6 +160,23 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	}
 	b.block(blockEnd, 0, b.digest.Sum(nil))
 	return b.n, b.err
+}
+
+// writeModel writes what the model is at this version, rows and dense tensors, and
+// was at those before that can be read.
+func (v *View) writeModel(b *blockWriter) {
+	for i, t := range v.tables {
+		for j := 0; j < t.Blocks() && b.err == nil; j++ {
+			b.body = t.Block(b.body[:0], j)
+			b.block(blockRows, i, b.body)
+		}
+	}
+	for i, d := range v.dense {
+		b.floats(blockDense, i, d)
+	}
+	for _, img := range v.images {
+		v.writeImage(b, img)
+	}
 }
 
 func (v *View) writeImage(b *blockWriter, img *image) {
@@ -199,9 +217,9 @@ func (b *blockWriter) write(p []byte) {
 	b.err = err
 }
 
-func (b *blockWriter) magic() {
-	b.digest.Write([]byte(snapshotMagic))
-	b.write([]byte(snapshotMagic))
+func (b *blockWriter) magic(m string) {
+	b.digest.Write([]byte(m))
+	b.write([]byte(m))
 }
 
 func (b *blockWriter) block(kind, which int, body []byte) {

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -75,6 +76,10 @@ type Config struct {
 	// Bootstrap allows to form the group from empty directories: Members are its
 	// first voters.
 	Bootstrap bool
+	// Seed writes the snapshot the group begins from, the same on every first
+	// voter (default: it begins with an empty state). It counts only where
+	// Bootstrap does.
+	Seed func(w io.Writer) error
 	// Join allows to begin with an empty directory in a group that exists: the
 	// replica has never been a voter, and learns from the leader.
 	Join bool

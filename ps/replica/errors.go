@@ -19,6 +19,9 @@ var (
 	ErrNoData = errors.New("replica has no data and its group is formed already")
 	// ErrDamaged says that a log or snapshot on this disk is not what was written.
 	ErrDamaged = errors.New("damaged data")
+	// ErrDiverged says that the other replicas hold other bits than this one, by
+	// the same log: its memory, processor or disk is at fault.
+	ErrDiverged = errors.New("replica diverged from the others")
 	// ErrDiskStalled is the fatal error of a disk that does not answer: only the
 	// end of the process makes the group elect another leader.
 	ErrDiskStalled = errors.New("disk stalled")

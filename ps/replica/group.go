@@ -23,6 +23,8 @@ import (
 const (
 	walFolder = "wal"
 	tailName  = "wal-tail"
+	// divergedName marks data that must not be used again.
+	divergedName = "diverged"
 )
 
 // transportTimeout bounds one raft message; snapshotRate is the slowest
@@ -100,6 +102,9 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 	}
 	if !cfg.Bootstrap && !cfg.Join && !HasData(cfg.Dir) {
 		return nil, fmt.Errorf("open group %s: %s is empty: %w", cfg.Group, cfg.Dir, ErrNoData)
+	}
+	if why, err := os.ReadFile(filepath.Join(cfg.Dir, divergedName)); err == nil {
+		return nil, fmt.Errorf("open group %s: %s: %w", cfg.Group, why, ErrDiverged)
 	}
 	w, err := openWAL(filepath.Join(cfg.Dir, walFolder), cfg.SegmentBytes, cfg.Files, raftLogger(cfg.Logger))
 	if err != nil {
@@ -271,8 +276,33 @@ func (g *Group) form(conf *raft.Config, logs raft.LogStore) error {
 			Suffrage: raft.Voter, ID: raft.ServerID(m.ID()), Address: raft.ServerAddress(onWire(m.Address, m.Replica)),
 		})
 	}
+	if g.cfg.Seed != nil {
+		return g.seed(voters)
+	}
 	if err := raft.BootstrapCluster(conf, logs, g.store, g.snaps, g.trans, voters); err != nil {
 		return fmt.Errorf("form group: %w", err)
+	}
+	return nil
+}
+
+// seedIndex and seedTerm are what a group that begins from a checkpoint has
+// committed before its first entry.
+const seedIndex, seedTerm = 1, 1
+
+// seed writes the snapshot that a group formed from a checkpoint begins with. It
+// is the same on every member, as the first entry of an empty group's log is, so
+// nothing has to be copied between them. A crash before its end leaves the
+// directory without data.
+func (g *Group) seed(voters raft.Configuration) error {
+	sink, err := g.snaps.Create(raft.SnapshotVersionMax, seedIndex, seedTerm, voters, seedIndex, g.trans)
+	if err != nil {
+		return fmt.Errorf("form group from a checkpoint: %w", err)
+	}
+	if err := g.cfg.Seed(sink); err != nil {
+		return errors.Join(fmt.Errorf("form group from a checkpoint: %w", err), sink.Cancel())
+	}
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("form group from a checkpoint: %w", err)
 	}
 	return nil
 }
@@ -406,6 +436,16 @@ func (g *Group) fail(err error) {
 		go closeTransport(g.trans)
 	}
 	g.cfg.OnChange()
+}
+
+// Disown takes the replica out of service for good, because its state is not
+// that of the others: its data are marked and never opened again.
+func (g *Group) Disown(reason string) {
+	err := fmt.Errorf("group %s: %s: %w", g.cfg.Group, reason, ErrDiverged)
+	if e := os.WriteFile(filepath.Join(g.cfg.Dir, divergedName), []byte(reason), 0o600); e != nil {
+		err = errors.Join(err, fmt.Errorf("mark its data: %w", e))
+	}
+	g.fail(err)
 }
 
 // Close stops the replica; its data stays on disk.

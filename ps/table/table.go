@@ -107,7 +107,7 @@ func (t *Table) Width() int { return t.width }
 func (t *Table) RowFloats() int { return t.rowFloats }
 
 // RowBytes returns the bytes of one row in a block of View.Block and Load.
-func (t *Table) RowBytes() int { return blockRow(t.rowFloats) }
+func (t *Table) RowBytes() int { return BlockRow(t.rowFloats) }
 
 // Rows returns the number of rows.
 func (t *Table) Rows() int { return t.rows }
@@ -286,10 +286,15 @@ func (t *Table) floats(mem unsafe.Pointer) []float32 {
 	return unsafe.Slice((*float32)(mem), t.rowFloats)
 }
 
-// term is a row's part of the hash. Key and table go into the seed: equal rows
-// of two keys must not be interchangeable.
+// term is a row's part of the hash.
 func (t *Table) term(k shard.Key, mem unsafe.Pointer) [2]uint64 {
-	return HashFloats(t.floats(mem), uint64(k)+(uint64(t.schema.ID)+1)*0x9e3779b97f4a7c15)
+	return rowTerm(t.schema.ID, k, t.floats(mem))
+}
+
+// rowTerm puts key and table into the seed: equal rows of two keys must not be
+// interchangeable.
+func rowTerm(id uint16, k shard.Key, row []float32) [2]uint64 {
+	return HashFloats(row, uint64(k)+(uint64(id)+1)*0x9e3779b97f4a7c15)
 }
 
 // Slots returns the optimizer slots of a column of one row.

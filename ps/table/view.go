@@ -34,8 +34,12 @@ func (v *View) Rows() int { return v.rows }
 // Blocks returns the number of blocks.
 func (v *View) Blocks() int { return len(v.pages) }
 
-// blockRow is the size of a row in a block.
-func blockRow(floats int) int { return (keyBytes + 4*floats + 7) &^ 7 }
+// RowFloats returns the weights and slots of one row.
+func (v *View) RowFloats() int { return v.table.rowFloats }
+
+// BlockRow is the size of a row in a block: its key and its floats, up to a
+// multiple of eight bytes.
+func BlockRow(floats int) int { return (keyBytes + 4*floats + 7) &^ 7 }
 
 // Block appends block i to dst: whole rows in the order of their creation, each
 // its key (8 bytes), its weights and slots (float32, little-endian) and zeros up
@@ -46,7 +50,7 @@ func (v *View) Block(dst []byte, i int) []byte {
 	for j, k := range t.keysOf(mem)[:n] {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(k))
 		dst = append(dst, unsafe.Slice((*byte)(unsafe.Add(mem, j*t.stride)), t.stride)...)
-		dst = append(dst, make([]byte, blockRow(t.rowFloats)-keyBytes-t.stride)...)
+		dst = append(dst, make([]byte, BlockRow(t.rowFloats)-keyBytes-t.stride)...)
 	}
 	return dst
 }
@@ -77,4 +81,18 @@ func (t *Table) Load(block []byte) error {
 		t.hash = AddHash(t.hash, t.term(k, mem))
 	}
 	return nil
+}
+
+// HashBlock returns the sum of the hashes of the rows in a block of View.Block,
+// as Table.Hash would count them for a table with this id, and their number.
+// The block must hold whole rows and be aligned to eight bytes.
+func HashBlock(id uint16, rowFloats int, block []byte) (sum [2]uint64, rows int) {
+	size := BlockRow(rowFloats)
+	for ; len(block) >= size; block = block[size:] {
+		k := shard.Key(binary.LittleEndian.Uint64(block))
+		f := unsafe.Slice((*float32)(unsafe.Pointer(&block[keyBytes])), rowFloats)
+		sum = AddHash(sum, rowTerm(id, k, f))
+		rows++
+	}
+	return sum, rows
 }
