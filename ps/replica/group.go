@@ -125,7 +125,7 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 	if cfg.Wrap != nil {
 		d = cfg.Wrap(w)
 	}
-	if err := g.start(d, transport{net}); err != nil {
+	if err := g.start(d, newTransport(net)); err != nil {
 		net.Close()
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
@@ -484,7 +484,9 @@ func (g *Group) close() error {
 func (g *Group) stopRaft() {
 	g.stopOnce.Do(func() {
 		go func() {
-			_ = g.raft.Shutdown().Error() // always nil
+			stopped := g.raft.Shutdown()
+			closeTransport(g.trans) // raft may wait for it, see transport
+			_ = stopped.Error()     // always nil
 			close(g.down)
 		}()
 	})

@@ -105,7 +105,7 @@ func TestFailoverUnderLoadLosesNothingAndAppliesNothingTwice(t *testing.T) {
 				old := c.leader(-1)
 				at := time.Now()
 				g := c.groups[old]
-				g.trans.(transport).stopNow(g) // as when the process dies: nobody is told
+				g.trans.(*transport).stopNow(g) // as when the process dies: nobody is told
 				c.groups[old] = nil
 				c.leader(-1)
 				killed <- time.Since(at)
@@ -129,7 +129,7 @@ func TestFailoverUnderLoadLosesNothingAndAppliesNothingTwice(t *testing.T) {
 }
 
 // stopNow cuts a replica off at once.
-func (x transport) stopNow(g *Group) {
+func (x *transport) stopNow(g *Group) {
 	x.NetworkTransport.Close()
 	x.CloseStreams()
 	g.raft.Shutdown()

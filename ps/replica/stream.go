@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -144,7 +146,89 @@ func (t *tracked) Close() error {
 // main loop (hashicorp/raft #695). Without a handler it goes through that loop.
 type transport struct {
 	*raft.NetworkTransport
+
+	// mu guards what follows: the pipelines of a leader to its followers.
+	mu   sync.Mutex
+	open map[*pipeline]struct{}
+	shut bool
+}
+
+func newTransport(t *raft.NetworkTransport) *transport {
+	return &transport{NetworkTransport: t, open: map[*pipeline]struct{}{}}
+}
+
+// AppendEntriesPipeline opens a pipeline that ends with the transport.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{AppendPipeline: inner, transport: t, answers: make(chan raft.AppendFuture, answersMax), closed: make(chan struct{})}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.shut {
+		return nil, errors.Join(raft.ErrTransportShutdown, inner.Close())
+	}
+	t.open[p] = struct{}{}
+	go p.forward()
+	return p, nil
+}
+
+// Close ends the transport with its pipelines.
+func (t *transport) Close() error {
+	t.mu.Lock()
+	t.shut = true
+	open := slices.Collect(maps.Keys(t.open))
+	t.mu.Unlock()
+	var errs []error
+	for _, p := range open {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(append(errs, t.NetworkTransport.Close())...)
+}
+
+// pipeline takes the answers off raft's own pipeline without delay. Raft stops
+// reading them at the first that is no success, as when the connection broke; a
+// request that is being sent at that moment would then wait for ever for its
+// turn, and the follower would get no entry any more while this leader lives,
+// nor could raft be stopped.
+type pipeline struct {
+	raft.AppendPipeline
+	transport *transport
+	answers   chan raft.AppendFuture
+	closed    chan struct{}
+	once      sync.Once
+}
+
+// answersMax is more than raft sends before it notices that nobody reads.
+const answersMax = 256
+
+// Consumer returns the answers.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+func (p *pipeline) forward() {
+	for {
+		select {
+		case a := <-p.AppendPipeline.Consumer():
+			select {
+			case p.answers <- a:
+			case <-p.closed:
+				return
+			}
+		case <-p.closed:
+			return
+		}
+	}
+}
+
+// Close leaves the transport.
+func (p *pipeline) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	p.transport.mu.Lock()
+	delete(p.transport.open, p)
+	p.transport.mu.Unlock()
+	return p.AppendPipeline.Close()
 }
 
 // SetHeartbeatHandler ignores the handler.
-func (transport) SetHeartbeatHandler(func(raft.RPC)) {}
+func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
