@@ -30,13 +30,15 @@ var (
 // Rules lists every method of every service; one that is not listed is refused
 // to everybody. Paths of the HTTP endpoint are listed like methods.
 var Rules = map[string]Rule{
-	proto.Control_Submit_FullMethodName: {Roles: admins, Audited: true},
-	proto.Control_Cancel_FullMethodName: {Roles: admins, Audited: true},
-	proto.Control_Drain_FullMethodName:  {Roles: admins, Audited: true},
-	proto.Control_List_FullMethodName:   {Roles: people},
-	proto.Control_Status_FullMethodName: {Roles: people},
-	proto.Control_Watch_FullMethodName:  {Roles: people},
-	proto.Control_Nodes_FullMethodName:  {Roles: people},
+	proto.Control_Submit_FullMethodName:     {Roles: admins, Audited: true},
+	proto.Control_Cancel_FullMethodName:     {Roles: admins, Audited: true},
+	proto.Control_Drain_FullMethodName:      {Roles: admins, Audited: true},
+	proto.Control_Checkpoint_FullMethodName: {Roles: admins, Audited: true},
+	proto.Control_Groups_FullMethodName:     {Roles: people},
+	proto.Control_List_FullMethodName:       {Roles: people},
+	proto.Control_Status_FullMethodName:     {Roles: people},
+	proto.Control_Watch_FullMethodName:      {Roles: people},
+	proto.Control_Nodes_FullMethodName:      {Roles: people},
 
 	proto.Membership_Join_FullMethodName:             {Roles: []Role{PS, Worker}},
 	proto.Membership_ReportEvaluation_FullMethodName: {Roles: []Role{Worker}},
@@ -45,6 +47,7 @@ var Rules = map[string]Rule{
 	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Push_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Partial_FullMethodName:     {Roles: []Role{Worker}},
+	proto.ParameterServer_Hashes_FullMethodName:      {Roles: people},
 	proto.ParameterServer_ShardStatus_FullMethodName: {Roles: []Role{Worker, Admin, Viewer}},
 
 	"/metrics": {Roles: people},
