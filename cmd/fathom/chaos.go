@@ -159,7 +159,7 @@ func (a *app) trainFor(ctx context.Context, j *job.Job, dir string, f *chaosFlag
 		stop, err = m.start(ctx, c, dir)
 	}
 	if err == nil {
-		s, err = a.trainOn(ctx, c, j, p)
+		s, err = a.trainOn(ctx, c, j, beginning{}, p)
 	}
 	stop()
 	_, stopErr := c.stop()

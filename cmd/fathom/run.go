@@ -28,8 +28,11 @@ type runFlags struct {
 	keep     bool
 	profile  string
 	insecure bool
-	output   output
-	log      logLevel
+	// resume goes on with the run in workdir; fromCheckpoint not from where the
+	// servers' logs are but from the newest checkpoint.
+	resume, fromCheckpoint bool
+	output                 output
+	log                    logLevel
 	// sizes are the flags that stand for a value of the job.
 	sizes map[string]*int
 }
@@ -52,9 +55,15 @@ func (a *app) newRun() *cobra.Command {
 All processes are started as children, the job is followed until it has ended,
 and everything is stopped. The result is printed and written to result.json in
 the working directory, where the logs are, too. The first Ctrl-C cancels the job
-and stops the cluster in order, a second one kills it at once.`,
-		Args: cobra.ExactArgs(1),
+and stops the cluster in order, a second one kills it at once.
+
+A run that was killed as a whole goes on with --resume --workdir DIR, without a
+job file: from the servers' logs, which lack nothing that was acknowledged. With
+--from-checkpoint, and when the logs are gone, it goes on from the newest
+checkpoint, then also with a cluster of another size.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.resume = f.resume || f.fromCheckpoint
 			sets := f.sets
 			for _, s := range sizeFlags {
 				if cmd.Flags().Changed(s.flag) {
@@ -64,11 +73,27 @@ and stops the cluster in order, a second one kills it at once.`,
 			if err := checkCPU(); err != nil {
 				return err
 			}
+			if f.resume {
+				if f.workdir == "" || len(args) > 0 {
+					return inputError{errors.New("--resume needs --workdir DIR, and takes the job from there")}
+				}
+				return a.resume(cmd.Context(), sets, &f)
+			}
+			if len(args) == 0 {
+				return inputError{errors.New("no job is named: fathom run JOB.yaml")}
+			}
 			j, err := a.loadJob(args[0], sets)
 			if err != nil {
 				return err
 			}
-			return a.run(cmd.Context(), j, &f)
+			dir, err := makeWorkdir(f.workdir)
+			if err != nil {
+				return err
+			}
+			if err := prepareRun(j, dir); err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), j, dir, "", &f)
 		},
 	}
 	for _, s := range sizeFlags {
@@ -79,6 +104,8 @@ and stops the cluster in order, a second one kills it at once.`,
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the servers' data, too, when the job is done")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of every process to this directory, and show where the time went")
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "plain text between the processes; every user of this machine can reach them")
+	cmd.Flags().BoolVar(&f.resume, "resume", false, "go on with the run in --workdir")
+	cmd.Flags().BoolVar(&f.fromCheckpoint, "from-checkpoint", false, "resume from the newest checkpoint instead of the servers' logs")
 	f.output.add(cmd)
 	f.log.add(cmd)
 	return cmd
@@ -100,13 +127,10 @@ type cluster interface {
 	kill()
 }
 
-// run trains the job on a new cluster.
-func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
+// run trains the job on a cluster in dir, from the checkpoint at a location
+// unless that is empty.
+func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFlags) (err error) {
 	profileDir, err := makeProfileDir(f.profile)
-	if err != nil {
-		return err
-	}
-	dir, err := makeWorkdir(f.workdir)
 	if err != nil {
 		return err
 	}
@@ -123,7 +147,7 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 	if f.output == outputText {
 		fmt.Fprintf(a.err, "%s: for fathom nodes, status and logs:\n  export %s\n", j.Metadata.Name, environment(c))
 	}
-	results, profile, err := a.trainSeeds(ctx, c, j, p, profileDir)
+	results, profile, err := a.trainSeeds(ctx, c, j, beginning{f.resume, restore}, p, profileDir)
 	p.close()
 	cpu, stopErr := c.stop()
 	if err != nil || stopErr != nil {
@@ -151,10 +175,10 @@ func (a *app) run(ctx context.Context, j *job.Job, f *runFlags) (err error) {
 
 // trainSeeds trains the job, or one after the other the jobs of its seeds, and
 // returns their results. The profile is of all of it.
-func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, p progress, profileDir string) (results []*result, profile *profileReport, err error) {
+func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginning, p progress, profileDir string) (results []*result, profile *profileReport, err error) {
 	var trainSeconds float64
 	for _, one := range j.PerSeed() {
-		last, err := a.trainOn(ctx, c, one, p)
+		last, err := a.trainOn(ctx, c, one, from, p)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -180,9 +204,9 @@ func environment(c cluster) string {
 	return e
 }
 
-// trainOn submits the job and follows it to its end. When ctx ends first, the
-// job is cancelled.
-func (a *app) trainOn(ctx context.Context, c cluster, j *job.Job, p progress) (last *proto.JobStatus, err error) {
+// trainOn begins the job and follows it to its end. When ctx ends first, the job
+// is cancelled.
+func (a *app) trainOn(ctx context.Context, c cluster, j *job.Job, from beginning, p progress) (last *proto.JobStatus, err error) {
 	control, err := a.dial(c.coordinators(), c.identity())
 	if err != nil {
 		return nil, err
@@ -197,7 +221,7 @@ func (a *app) trainOn(ctx context.Context, c cluster, j *job.Job, p progress) (l
 		case <-watch.Done():
 		}
 	}()
-	name, err := control.Submit(watch, j.JSON())
+	name, err := from.begin(watch, control, j)
 	if err == nil {
 		last, err = follow(watch, control, name, p)
 	}

@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// killedRun is a run that was killed as a whole once shard 0 was past a version.
+func killedRun(t *testing.T, job string, version uint64) (workdir string) {
+	t.Helper()
+	r := start(t, nil, "run", job, "--set", "spec.checkpoint.every_steps=20", "--set", "spec.checkpoint.keep=2")
+	r.leaderPast(version, limit)
+	var all []child
+	for _, role := range []string{"etcd", "coordinator", "ps", "worker"} {
+		all = append(all, r.children(role)...)
+	}
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		_ = syscall.Kill(c.pid, syscall.SIGKILL) // it may have ended with its parent
+	}
+	<-r.done
+	return r.workdir
+}
+
+// TestRunIsResumedAfterTheWholeClusterWasKilled: from the servers' logs, and from
+// a checkpoint with a cluster of another size, the model is the undisturbed one.
+func TestRunIsResumedAfterTheWholeClusterWasKilled(t *testing.T) {
+	job := writeFile(t, "small.yaml", smallJob)
+	want := start(t, nil, "run", job).result(limit)
+	same := func(name string, got result) {
+		t.Helper()
+		if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
+			t.Errorf("%s: hash %s, metrics %v; undisturbed %s, %v", name, got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
+		}
+	}
+	dir := killedRun(t, job, 50)
+	same("from the logs", startIn(t, dir, nil, "run", "--resume").result(limit))
+
+	dir = killedRun(t, job, 50)
+	same("from a checkpoint", startIn(t, dir, nil, "run", "--from-checkpoint",
+		"--ps", "1", "--replicas", "1", "--shards", "3", "--workers", "1").result(limit))
+}
+
+func TestCheckpointIsVerifiedAndDamageNamed(t *testing.T) {
+	dir := filepath.Join(killedRun(t, writeFile(t, "small.yaml", smallJob), 50), "checkpoints")
+	out, _ := cli(t, 0, "checkpoint", "list", dir, "-o", "json")
+	var found []struct {
+		Location string `json:"location"`
+		Step     uint64 `json:"step"`
+	}
+	if err := json.Unmarshal([]byte(out), &found); err != nil || len(found) == 0 || found[len(found)-1].Step%20 != 0 {
+		t.Fatalf("checkpoint list: %v\n%s", err, out)
+	}
+	newest := found[len(found)-1].Location
+	if out, _ := cli(t, 0, "checkpoint", "verify", dir); !strings.Contains(out, newest+" is sound") {
+		t.Errorf("verify: %s", out)
+	}
+	files, err := filepath.Glob(filepath.Join(newest, "*.fck"))
+	if err != nil || len(files) != 4 {
+		t.Fatalf("files %v, error %v", files, err)
+	}
+	text, err := os.ReadFile(files[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	if err := os.WriteFile(files[2], text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr := cli(t, 1, "checkpoint", "verify", newest); !strings.Contains(stderr, filepath.Base(files[2])) {
+		t.Errorf("a flipped bit in %s: %s", files[2], stderr)
+	}
+	r := startIn(t, filepath.Dir(dir), nil, "run", "--from-checkpoint")
+	if code := r.wait(limit); code == 0 || !strings.Contains(r.stderr.String(), filepath.Base(files[2])) {
+		t.Errorf("exit code %d after a restore from a damaged checkpoint:\n%s", code, r.stderr.String())
+	}
+	cli(t, 0, "checkpoint", "delete", newest)
+	if _, err := os.Stat(newest); !os.IsNotExist(err) {
+		t.Errorf("%s is still there: %v", newest, err)
+	}
+}
