@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"fmt"
 	"time"
 
 	pb "google.golang.org/protobuf/proto"
@@ -208,6 +209,9 @@ func (l *leader) groupOrders(n *node, leaders []string) []*proto.GroupOrder {
 			Job: r.groupJob(), Shard: uint32(s.ID), KeyLo: s.Lo, KeyHi: s.Hi, Members: r.members(s, l.nodes),
 			Bootstrap: !r.place.Formed && !r.ended(), Schema: r.schema(s.ID), NotifyVersion: r.plan.lastStep,
 			Replica: own.Replica, Leader: leaders[i], Checkpoint: r.checkpointOrder(i, n.name),
+		}
+		if r.shards[s.ID].diverged[own.id()] {
+			order.Diverged = fmt.Sprintf("the other replicas of shard %d hold other bits", s.ID)
 		}
 		if from := r.plan.origin; from != nil && order.Bootstrap {
 			order.Restore = &proto.RestoreSource{Location: from.Location, Step: from.Step}

@@ -274,6 +274,19 @@ func (l *leader) leaders(r *run, now time.Time) []string {
 	return placement.Leaders(shards)
 }
 
+// hashAt is the state hash a replica reports of a version, or "".
+func hashAt(g *proto.GroupReport, version uint64) string {
+	if g.GetVersion() == version && len(g.GetHash()) == hashBytes {
+		return string(g.GetHash())
+	}
+	for _, m := range g.GetMarks() {
+		if m.GetVersion() == version && len(m.GetHash()) == hashBytes {
+			return string(m.GetHash())
+		}
+	}
+	return ""
+}
+
 // compareHashes looks for replicas at the same version in another state. When
 // most agree, the others are given up, unless they have answered pulls: then
 // wrong rows may have reached the model. When none is in the majority, nobody
@@ -291,8 +304,8 @@ func (r *run) compareHashes(s *shardPlace, version uint64, nodes map[string]*nod
 		}
 		switch {
 		case g == nil || g.GetError() != "" || r.shards[s.ID].diverged[m.id()]:
-		case g.GetVersion() == version && len(g.GetHash()) == hashBytes:
-			byHash[string(g.GetHash())] = append(byHash[string(g.GetHash())], m)
+		case hashAt(g, version) != "":
+			byHash[hashAt(g, version)] = append(byHash[hashAt(g, version)], m)
 		case m.votes() && nodes[m.Node].alive(now) && (g.GetVersion() < version || version < r.plan.lastStep):
 			pending++ // it will be at this version, or all will meet again at a later one
 		}

@@ -204,6 +204,9 @@ func (r *run) noteGroups(n *node, nodes map[string]*node, now time.Time) {
 			r.fail(false, "shard %d on %s is at step %d, but only %d were ordered", g.GetShard(), n.name, g.GetVersion(), limit)
 		}
 		r.compareHashes(at, g.GetVersion(), nodes, now)
+		for _, m := range g.GetMarks() {
+			r.compareHashes(at, m.GetVersion(), nodes, now)
+		}
 	}
 }
 

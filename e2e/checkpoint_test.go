@@ -85,3 +85,24 @@ func TestCheckpointIsVerifiedAndDamageNamed(t *testing.T) {
 		t.Errorf("%s is still there: %v", newest, err)
 	}
 }
+
+// TestHashOfEveryStep: runs on other clusters have the same hash at every step,
+// and a run with another seed is told apart at the first.
+func TestHashOfEveryStep(t *testing.T) {
+	job := writeFile(t, "small.yaml", smallJob)
+	one := start(t, nil, "run", job)
+	want := one.result(limit)
+	two := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "2")
+	two.result(limit)
+	if out, _ := cli(t, 0, "hash", "--run", one.workdir); !strings.Contains(out, want.ModelHash) {
+		t.Errorf("the hash of the last step is not the model's, %s:\n%s", want.ModelHash, out)
+	}
+	if out, _ := cli(t, 0, "diff", one.workdir, two.workdir); !strings.Contains(out, "equal at all 81 common steps, 0 to 80") {
+		t.Errorf("diff of equal runs: %s", out)
+	}
+	other := start(t, nil, "run", job, "--set", "spec.train.seed=8", "--set", "spec.train.epochs=1")
+	other.result(limit)
+	if _, stderr := cli(t, 1, "diff", one.workdir, other.workdir); !strings.Contains(stderr, "differ from step 0 on") {
+		t.Errorf("diff of runs with other seeds: %s", stderr)
+	}
+}

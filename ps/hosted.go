@@ -48,6 +48,10 @@ type hosted struct {
 	stopped chan struct{}      // closed when both have ended
 	// checkpoint is how far the ordered checkpoint is; nil: not begun, or none.
 	checkpoint *proto.CheckpointReport
+
+	// hashes is set before tend begins; nil when its file cannot be opened.
+	hashes       *hashLog
+	hashesFailed bool // tend's alone
 }
 
 // give hands over the newest order.
@@ -100,6 +104,9 @@ func (h *hosted) openNow(ctx context.Context) {
 		return
 	}
 	h.stopped = make(chan struct{})
+	if h.hashes, err = openHashes(h.dir(h.order)); err != nil {
+		h.server.cfg.Logger.Warn("state hashes are not kept", "group", h.name, "error", err)
+	}
 	stopped := h.stopped
 	go func() {
 		defer close(stopped)
@@ -125,7 +132,7 @@ func (h *hosted) start(ctx context.Context) (*replica.Group, []byte, error) {
 		return nil, nil, fmt.Errorf("%w: schema of %s: %w", errOrder, h.name, err)
 	}
 	cfg := replica.Config{
-		Dir:   filepath.Join(s.cfg.DataDir, groupsFolder, filepath.FromSlash(folderOf(o))),
+		Dir:   h.dir(o),
 		Group: h.name, Node: s.cfg.Node, Replica: o.GetReplica(), Address: s.cfg.Advertise,
 		Members: membersOf(o), Bootstrap: o.GetBootstrap(), Join: roleOf(o, s.cfg.Node) == replica.Learner,
 		Heartbeat: s.cfg.Heartbeat, SnapshotBytes: s.cfg.SnapshotBytes, DiskTimeout: s.cfg.DiskTimeout,
@@ -140,6 +147,11 @@ func (h *hosted) start(ctx context.Context) (*replica.Group, []byte, error) {
 	}
 	g, err := replica.Open(cfg, s.mux)
 	return g, encoded, err
+}
+
+// dir is the folder of the ordered replica.
+func (h *hosted) dir(o *proto.GroupOrder) string {
+	return filepath.Join(h.server.cfg.DataDir, groupsFolder, filepath.FromSlash(folderOf(o)))
 }
 
 // close closes the replica; its data stays.
@@ -157,8 +169,12 @@ func (h *hosted) close() error {
 	if g == nil {
 		return nil
 	}
-	err := g.Close()
+	// The hashes of the last versions are written before the state is gone.
 	<-stopped
+	err := g.Close()
+	if h.hashes != nil {
+		err = errors.Join(err, h.hashes.close())
+	}
 	return err
 }
 
@@ -212,7 +228,9 @@ func (h *hosted) tend(ctx context.Context, g *replica.Group, schema []byte) {
 	var last seen
 	checkpoints := capturer{hosted: h, group: g}
 	defer checkpoints.stop()
+	defer h.keepHashes(g, true)
 	for {
+		h.keepHashes(g, false)
 		var changed <-chan struct{}
 		var now seen
 		var version uint64

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -63,7 +62,7 @@ func (h *hosted) report() *proto.GroupReport {
 	o := h.ordered()
 	r := &proto.GroupReport{
 		Job: o.GetJob(), Shard: o.GetShard(),
-		HasData: replica.HasData(filepath.Join(h.server.cfg.DataDir, groupsFolder, filepath.FromSlash(folderOf(o)))),
+		HasData: replica.HasData(h.dir(o)),
 		Replica: o.GetReplica(),
 	}
 	g, err := h.replica()

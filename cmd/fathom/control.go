@@ -24,6 +24,7 @@ type control interface {
 	Submit(ctx context.Context, spec []byte) (string, error)
 	Restore(ctx context.Context, spec []byte, location string) (string, error)
 	Checkpoint(ctx context.Context, job string) (*proto.CheckpointInfo, error)
+	Groups(ctx context.Context, job string) (*proto.GroupsReply, error)
 	List(ctx context.Context) ([]*proto.JobStatus, error)
 	Status(ctx context.Context, job string) (*proto.JobStatus, error)
 	Watch(ctx context.Context, job string, f func(*proto.JobStatus) error) error

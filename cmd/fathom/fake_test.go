@@ -47,6 +47,10 @@ func (f *fakeControl) Checkpoint(_ context.Context, job string) (*proto.Checkpoi
 	return &proto.CheckpointInfo{Location: "/checkpoints/" + job + "-00/7", Step: 7, StateHash: "ab", Bytes: 2048}, f.err
 }
 
+func (f *fakeControl) Groups(context.Context, string) (*proto.GroupsReply, error) {
+	return &proto.GroupsReply{Job: "small"}, nil
+}
+
 func (f *fakeControl) List(context.Context) ([]*proto.JobStatus, error) { return f.jobs, f.err }
 
 func (f *fakeControl) Status(_ context.Context, job string) (*proto.JobStatus, error) {

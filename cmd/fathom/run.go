@@ -149,6 +149,11 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 	}
 	results, profile, err := a.trainSeeds(ctx, c, j, beginning{f.resume, restore}, p, profileDir)
 	p.close()
+	if err == nil {
+		if e := a.saveHashes(ctx, c, dir); e != nil && f.output == outputText {
+			fmt.Fprintf(a.err, "%s: the state hashes are not kept: %v\n", j.Metadata.Name, e)
+		}
+	}
 	cpu, stopErr := c.stop()
 	if err != nil || stopErr != nil {
 		return a.explainFailure(errors.Join(err, stopErr), dir)
