@@ -54,6 +54,9 @@ func (c *control) Submit(ctx context.Context, r *proto.SubmitRequest) (*proto.Su
 	if err == nil {
 		_, err = newLayout(j)
 	}
+	if err == nil && j.Spec.Train.RestoreBest && j.Spec.Checkpoint.Dir == "" {
+		err = fmt.Errorf("spec.train.restore_best: %w", errNoPlace)
+	}
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -203,11 +203,19 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 	if score.GetSplit() == splitValid {
 		verdict := recipe.Judge(&r.job.Spec.Train, append(r.plan.stageScores(), score))
 		score.Best = verdict.Best == score
+		if score.Best && r.restoresBest() {
+			if _, ok := l.checkpointed(r, r.plan.lastStep); !ok {
+				return nil // the shards stand still until it is there
+			}
+		}
 		more = more && verdict.Stop == ""
 		add := keep
 		keep = func(p *plan) {
 			add(p)
 			p.factor, p.status.Stopped = verdict.Factor, verdict.Stop
+			if score.Best && r.restoresBest() {
+				p.pinned = []uint64{score.GetVersion()}
+			}
 		}
 	}
 	switch {
@@ -218,6 +226,9 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 	case r.plan.stage == stageSupernet:
 		return l.move(r, now, keep, r.surveyRows)
 	case r.plan.split != splitTest && r.rows(splitTest) > 0:
+		if best := r.best(); best != nil && best.GetStep() != r.plan.lastStep {
+			return l.reform(r, now, originOf(best), target{Phase: proto.Phase_PHASE_EVALUATING, Split: splitTest, LastStep: best.GetStep()}, keep)
+		}
 		return l.move(r, now, keep, func(p *plan) { r.evaluate(p, splitTest) })
 	}
 	if a := r.attempt; a != nil && !a.reached.IsZero() {
@@ -230,6 +241,24 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 	return l.end(r, now, proto.Phase_PHASE_DONE, keep, func(p *plan) {
 		p.status.ModelHash, p.status.Tables = modelHash(groups), sumTables(groups)
 	})
+}
+
+// restoresBest tells whether the job goes back to its best validation. The
+// stages of a search end otherwise.
+func (r *run) restoresBest() bool { return r.job.Spec.Train.RestoreBest && r.job.Spec.Search == nil }
+
+// best is the checkpoint of the best validation, which is pinned; nil: there is
+// none to go back to.
+func (r *run) best() *proto.CheckpointInfo {
+	if !r.restoresBest() || len(r.plan.pinned) == 0 {
+		return nil
+	}
+	for _, c := range r.plan.status.GetCheckpoints() {
+		if c.GetStep() == r.plan.pinned[0] {
+			return c
+		}
+	}
+	return nil
 }
 
 // train begins the steps up to the next validation.

@@ -78,7 +78,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	r := start(t, nil, "ps", "--name", "ps-0", "--listen", l.Addr().String(), "--data-dir", t.TempDir(), "--coordinator", "127.0.0.1:1")
+	r := start(t, nil, "ps", "--name", "ps-0", "--listen", l.Addr().String(), "--data-dir", t.TempDir(), "--coordinator", "127.0.0.1:1", "--insecure")
 	if code := r.wait(limit); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}

@@ -140,6 +140,9 @@ type Train struct {
 	Plateau *Plateau `json:"plateau,omitempty"`
 	// EarlyStopping ends the training when they no longer improve.
 	EarlyStopping *EarlyStopping `json:"early_stopping,omitempty"`
+	// RestoreBest scores the test split, and ends, with the model of the best
+	// validation instead of the last one.
+	RestoreBest bool `json:"restore_best,omitempty"`
 	// Mode is sync, the bit-identical mode, or async.
 	Mode string `json:"mode"`
 	// PipelineDepth k makes step s start from version s-1-k, so that a step is

@@ -216,10 +216,16 @@ func (c *checker) recipe(t *Train, d *Data) {
 	for _, part := range []struct {
 		path  string
 		given bool
-	}{{"spec.train.plateau", t.Plateau != nil}, {"spec.train.early_stopping", t.EarlyStopping != nil}} {
+	}{{"spec.train.plateau", t.Plateau != nil}, {"spec.train.early_stopping", t.EarlyStopping != nil}, {"spec.train.restore_best", t.RestoreBest}} {
 		if part.given && !d.validates() {
 			c.fault(part.path, "needs validation data to decide by: add spec.data.valid")
 		}
+	}
+	if t.RestoreBest && !(len(d.Test) > 0 || d.Synthetic != nil && d.Synthetic.TestRows > 0) {
+		c.fault("spec.train.restore_best", "needs a test split to score: add spec.data.test")
+	}
+	if t.RestoreBest && t.Mode == ModeAsync {
+		c.fault("spec.train.restore_best", "mode async has no checkpoints to go back to: remove it, or train in mode sync")
 	}
 	if p := t.Plateau; p != nil && !(p.Factor > 0 && p.Factor < 1) {
 		c.fault("spec.train.plateau.factor", "%v does not lower the learning rates: choose one between 0 and 1", p.Factor)

@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// bestEpoch is the epoch that a result marks as the best of its validations.
+func bestEpoch(t *testing.T, r *fathomRun) (best, last uint64) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.workdir, "result.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Epochs []struct {
+			Epoch uint64 `json:"epoch"`
+			Best  bool   `json:"best"`
+		} `json:"epochs"`
+	}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range got.Epochs {
+		if last = e.Epoch; e.Best {
+			best = e.Epoch
+		}
+	}
+	return best, last
+}
+
+// A job that goes back to its best validation ends with the very model that a
+// job of so many epochs has, on any cluster and whatever is killed.
+func TestTheBestModelIsRestored(t *testing.T) {
+	job := writeFile(t, "small.yaml", smallJob)
+	restore := []string{"run", job, "--set", "spec.train.epochs=8", "--set", "spec.train.restore_best=true"}
+	r := start(t, nil, restore...)
+	want := r.result(limit)
+	best, last := bestEpoch(t, r)
+	if best == 0 || best >= last {
+		t.Fatalf("epoch %d of %d is the best: the job is too short for this test", best, last)
+	}
+	same := func(t *testing.T, got result) {
+		t.Helper()
+		if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
+			t.Errorf("model %s, test %+v, want %s, %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
+		}
+	}
+	t.Run("as after so many epochs", func(t *testing.T) {
+		same(t, start(t, nil, "run", job, "--set", "spec.train.epochs="+strconv.FormatUint(best, 10)).result(limit))
+	})
+	t.Run("another cluster, killed", func(t *testing.T) {
+		r := start(t, nil, append(restore, "--workers", "1", "--shards", "3")...)
+		r.leaderPast(60, limit)
+		for _, role := range []string{"coordinator", "ps"} {
+			if err := syscall.Kill(r.children(role)[0].pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, r.result(limit))
+	})
+}
