@@ -43,6 +43,13 @@ func TestRunIsResumedAfterTheWholeClusterWasKilled(t *testing.T) {
 	same("from the logs", startIn(t, dir, nil, "run", "--resume").result(limit))
 
 	dir = killedRun(t, job, 50)
+	if err := os.RemoveAll(filepath.Join(dir, "data", "etcd")); err != nil {
+		t.Fatal(err)
+	}
+	r := startIn(t, dir, nil, "run", "--resume")
+	if code := r.wait(limit); code == 0 || !strings.Contains(r.stderr.String(), "add --from-checkpoint") {
+		t.Errorf("with etcd's data lost: exit code %d\n%s", code, r.stderr.String())
+	}
 	same("from a checkpoint", startIn(t, dir, nil, "run", "--from-checkpoint",
 		"--ps", "1", "--replicas", "1", "--shards", "3", "--workers", "1").result(limit))
 }

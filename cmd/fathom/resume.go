@@ -106,6 +106,12 @@ func setAside(data, aside string) error {
 	return nil
 }
 
+// hasCheckpoint tells whether the job has been under way before.
+func hasCheckpoint(ctx context.Context, j *job.Job) bool {
+	return j.Spec.Checkpoint.Dir != "" &&
+		withCheckpoint(ctx, j.Spec.Checkpoint.Dir, func(string, checkpoint.Bucket, *checkpoint.Manifest) error { return nil }) == nil
+}
+
 // beginning is how a job comes to its cluster.
 type beginning struct {
 	resume  bool   // the cluster may have it already
@@ -122,6 +128,10 @@ func (b beginning) begin(ctx context.Context, c control, j *job.Job) (string, er
 		ended := s.GetPhase() == proto.Phase_PHASE_FAILED || s.GetPhase() == proto.Phase_PHASE_CANCELLED
 		if err == nil && !ended {
 			return s.GetJob(), nil
+		}
+		if err != nil && hasCheckpoint(ctx, j) {
+			return "", inputError{fmt.Errorf("etcd does not know job %s any more: its data were lost. Go on from the newest checkpoint in %s: add --from-checkpoint",
+				j.Metadata.Name, j.Spec.Checkpoint.Dir)}
 		}
 		// It was killed before the job was there, or the job may be tried again.
 	}
