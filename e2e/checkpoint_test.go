@@ -10,9 +10,13 @@ import (
 )
 
 // killedRun is a run that was killed as a whole once shard 0 was past a version.
-func killedRun(t *testing.T, job string, version uint64) (workdir string) {
+func killedRun(t *testing.T, job string, version uint64, sets ...string) (workdir string) {
 	t.Helper()
-	r := start(t, nil, "run", job, "--set", "spec.checkpoint.every_steps=20", "--set", "spec.checkpoint.keep=2")
+	args := []string{"run", job}
+	for _, s := range append(sets, "spec.checkpoint.every_steps=20", "spec.checkpoint.keep=2") {
+		args = append(args, "--set", s)
+	}
+	r := start(t, nil, args...)
 	r.leaderPast(version, limit)
 	var all []child
 	for _, role := range []string{"etcd", "coordinator", "ps", "worker"} {
