@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,6 +61,8 @@ type leader struct {
 	run      *run     // the active job, or the one whose groups are still hosted
 	revision uint64   // of the newest order
 	draining map[string]bool
+	// identity is that of the store.
+	identity string
 }
 
 // write is a decided change: what is stored, and what is done in memory once
@@ -75,6 +78,9 @@ func newLeader(ctx context.Context, s *Service, rights store.Leadership) (*leade
 		keys: s.keys, rights: rights, self: s.self, log: s.log, metrics: s.metrics, elected: time.Now(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}), failed: make(chan error, 1),
 		nodes: make(map[string]*node), revision: uint64(rights.Term()) << revisionBits,
+	}
+	if err := l.identify(ctx, s.store); err != nil {
+		return nil, err
 	}
 	l.replaceAfter, l.draining = s.replaceAfter, make(map[string]bool)
 	drained, err := s.store.Range(ctx, l.keys.drained(""))
@@ -105,6 +111,25 @@ func newLeader(ctx context.Context, s *Service, rights store.Leadership) (*leade
 		}
 	}
 	return l, nil
+}
+
+// identify reads the identity of the store, which the first leader of all makes.
+// It tells a store that was lost, or is another one, from the one that a server's
+// data belong to.
+func (l *leader) identify(ctx context.Context, s store.Store) error {
+	e, err := s.Get(ctx, l.keys.identity())
+	if err == nil {
+		l.identity = string(e.Value)
+		return nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("load the store's identity: %w", err)
+	}
+	l.identity = rand.Text()
+	if err := l.rights.Write(ctx, store.Put(l.keys.identity(), []byte(l.identity))); err != nil {
+		return fmt.Errorf("store the store's identity: %w", err)
+	}
+	return nil
 }
 
 // lead acts until the leadership ends and says why.

@@ -100,7 +100,7 @@ func (k *link) announce() {
 // wanted is the order a node should have; nil: it may go on with what it has.
 func (l *leader) wanted(n *node, routes []*proto.ShardRoute, leaders []string, now time.Time) *proto.NodeOrder {
 	if n.role == rolePS {
-		return &proto.NodeOrder{Groups: l.groupOrders(n, leaders)}
+		return &proto.NodeOrder{Groups: l.groupOrders(n, leaders), Cluster: l.identity}
 	}
 	r := l.active()
 	if r == nil {

@@ -189,6 +189,9 @@ type keys struct{ cluster string }
 func (k keys) election() string { return k.cluster + "/leader" }
 func (k keys) jobs() string     { return k.cluster + "/jobs/" }
 
+// identity is of the store's identity, made by the first leader.
+func (k keys) identity() string { return k.cluster + "/identity" }
+
 // drained marks a server, or with an empty name begins the marks of all.
 func (k keys) drained(node string) string { return k.cluster + "/drained/" + node }
 

@@ -2296,10 +2296,12 @@ func (x *Failure) GetInput() bool {
 
 // NodeOrder is the wanted state of one process.
 type NodeOrder struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	Groups        []*GroupOrder          `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"` // ps: exactly these groups are hosted
-	Worker        *WorkerOrder           `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Groups   []*GroupOrder          `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"` // ps: exactly these groups are hosted
+	Worker   *WorkerOrder           `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	// The identity of the coordinators' store: a server with data obeys one only.
+	Cluster       string `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2353,6 +2355,13 @@ func (x *NodeOrder) GetWorker() *WorkerOrder {
 		return x.Worker
 	}
 	return nil
+}
+
+func (x *NodeOrder) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
 }
 
 type Member struct {
@@ -3934,11 +3943,12 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\asamples\x18\x04 \x01(\x04R\asamples\"9\n" +
 	"\aFailure\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12\x14\n" +
-	"\x05input\x18\x02 \x01(\bR\x05input\"\x86\x01\n" +
+	"\x05input\x18\x02 \x01(\bR\x05input\"\xa0\x01\n" +
 	"\tNodeOrder\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12-\n" +
 	"\x06groups\x18\x02 \x03(\v2\x15.fathom.v1.GroupOrderR\x06groups\x12.\n" +
-	"\x06worker\x18\x03 \x01(\v2\x16.fathom.v1.WorkerOrderR\x06worker\"u\n" +
+	"\x06worker\x18\x03 \x01(\v2\x16.fathom.v1.WorkerOrderR\x06worker\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\"u\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +

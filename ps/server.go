@@ -194,6 +194,10 @@ func (s *Server) shut() error {
 
 // obey takes an order; the host loop carries it out.
 func (s *Server) obey(order *proto.NodeOrder) {
+	if err := belong(s.cfg.DataDir, order.GetCluster()); err != nil {
+		s.die(err)
+		return
+	}
 	s.mu.Lock()
 	s.order = order
 	s.mu.Unlock()
