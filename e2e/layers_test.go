@@ -123,7 +123,7 @@ var testModules = []string{
 // pure lists the packages whose results may depend on their arguments alone:
 // they open no file or connection and read no clock. A name that ends in / means
 // the whole folder.
-var pure = []string{"shard", "compute/", "ps/wire", "ps/table", "ps/fsm", "coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/search", "deploy/plan"}
+var pure = []string{"shard", "compute/", "ps/wire", "ps/table", "ps/fsm", "coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/search", "deploy/plan", "deploy/manifest"}
 
 // impureImports must not be imported by a pure package.
 var impureImports = []string{
