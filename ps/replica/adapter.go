@@ -113,15 +113,19 @@ func (a *adapter) Restore(r io.ReadCloser) error {
 	a.onRestored()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for a.load != nil {
-		a.awaitLoad()
-	}
 	f := snapshotFileOf(r)
 	if f == nil {
+		for a.load != nil {
+			a.awaitLoad()
+		}
 		defer r.Close()
 		return a.state.Restore(r)
 	}
 	f.keep()
+	if a.load != nil {
+		a.load.supersede(f)
+		return nil
+	}
 	load := &loading{done: make(chan struct{})}
 	a.load = load
 	a.loaders.Go(func() { a.finish(load, f) })

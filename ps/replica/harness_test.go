@@ -221,11 +221,21 @@ func (c *cluster) tryOpen(i int) (err error) {
 		return err
 	}
 	g := newGroup(cfg)
-	if err := g.start(c.openLog(i, filepath.Join(cfg.Dir, walFolder)), c.inmem[i]); err != nil {
+	if err := g.start(c.openLog(i, filepath.Join(cfg.Dir, walFolder)), unpiped{c.inmem[i]}); err != nil {
 		return err
 	}
 	c.groups[i] = g
 	return nil
+}
+
+// unpiped is raft's transport in memory without its pipeline, which has the
+// fault that pipeline in stream.go keeps from ours: on a busy machine a follower
+// would get no entries any more, and raft could not be stopped.
+type unpiped struct{ *raft.InmemTransport }
+
+// AppendEntriesPipeline makes raft send entries one by one.
+func (unpiped) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
 // memory starts the replicas over transports in memory.

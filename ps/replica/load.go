@@ -26,9 +26,19 @@ type queued struct{}
 // loading is a snapshot on its way into the state machine.
 type loading struct {
 	done chan struct{}
-	// backlog are the commands committed since; the adapter's mutex guards it.
+	// backlog are the commands committed since, next is a newer snapshot that came
+	// meanwhile and is loaded in its turn; the adapter's mutex guards them.
 	backlog []*raft.Log
 	bytes   int64
+	next    *snapshotFile
+}
+
+// supersede makes a newer snapshot the one that counts: it holds what waits.
+func (l *loading) supersede(f *snapshotFile) {
+	if l.next != nil {
+		l.next.release()
+	}
+	l.next, l.backlog, l.bytes = f, nil, 0
 }
 
 // awaitLoad lets go of mu until the load under way has ended.
@@ -39,21 +49,32 @@ func (a *adapter) awaitLoad() {
 	a.mu.Lock()
 }
 
-// finish loads a snapshot and applies what was committed meanwhile.
+// finish loads a snapshot, and newer ones that come meanwhile, and applies what
+// was committed since.
 func (a *adapter) finish(load *loading, f *snapshotFile) {
 	defer close(load.done)
-	if a.beforeLoad != nil {
-		a.beforeLoad()
+	var (
+		err  error
+		path string
+	)
+	for f != nil {
+		path = f.path
+		if a.beforeLoad != nil {
+			a.beforeLoad()
+		}
+		err = a.state.Restore(readUntil{f, &a.stopped})
+		f.release()
+		a.mu.Lock()
+		if f, load.next = load.next, nil; f != nil {
+			a.mu.Unlock()
+		}
 	}
-	err := a.state.Restore(readUntil{f, &a.stopped})
-	f.release()
-	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.load = nil
 	if err != nil {
 		a.broken = true
 		if !a.stopped.Load() {
-			a.onBroken(damaged(f.path, "load: %w", err))
+			a.onBroken(damaged(path, "load: %w", err))
 		}
 		return
 	}
