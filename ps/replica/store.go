@@ -199,7 +199,13 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	for i, l := range logs {
 		sealed[i] = seal(l)
 	}
-	if err := s.Disk.StoreLogs(sealed); err != nil {
+	err := s.Disk.StoreLogs(sealed)
+	if errors.Is(err, types.ErrSealed) {
+		// A disk that was full when raft-wal changed segments: the log takes no
+		// entry any more, however often it is opened. A new replica does.
+		return s.refuse(damaged(s.dir, "it takes no more entries: %w", err))
+	}
+	if err != nil {
 		return s.refuse(fmt.Errorf("append to log %s: %w", s.dir, err))
 	}
 	if err := s.tail.set(logs[len(logs)-1].Index, false); err != nil {
