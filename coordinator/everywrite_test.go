@@ -88,11 +88,13 @@ func everyWrite(t *testing.T, c *cluster, fault *writeFault, want []string) []st
 	dir := t.TempDir()
 	stops := map[string]func(){}
 	var killed sync.WaitGroup
-	fault.kill = func(node string) { killed.Go(stops[node]) }
+	started := make(chan struct{}) // the first write may be made before
+	fault.kill = func(node string) { killed.Go(func() { <-started; stops[node]() }) }
 	defer killed.Wait()
 	for _, node := range []string{"c0", "c1"} {
 		_, stops[node] = c.coordinatorOn(node, countingStore{c.memory.Open(), node, fault})
 	}
+	close(started)
 	c.servers("c0", "c1")
 	c.worker("worker-0", simWorker{digest: "d", stepMs: 500}, "c0", "c1")
 	ctl := c.control("c0", "c1")
