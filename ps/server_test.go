@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	pb "google.golang.org/protobuf/proto"
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/proto"
@@ -133,8 +134,10 @@ func runCluster(t *testing.T, n int) (nodes []*node, members []*proto.Member) {
 	return nodes, members
 }
 
+// obey gives the server a copy of its own, as it gets from the network: tests
+// change their members while it reads.
 func (n *node) obey(revision uint64, groups ...*proto.GroupOrder) {
-	n.session.obey(&proto.NodeOrder{Revision: revision, Groups: groups})
+	n.session.obey(pb.CloneOf(&proto.NodeOrder{Revision: revision, Groups: groups}))
 }
 
 func (n *node) report() *proto.NodeReport { return n.session.report() }
