@@ -29,7 +29,8 @@ const (
 const splitSurvey = "survey"
 
 // searchRecord is the stored state of a search: its space and its trials, from
-// which the same search goes on. It is written once per generation.
+// which the same search goes on. It is written once per generation, twice when
+// that is screened.
 type searchRecord struct {
 	Survey *search.Survey `json:"survey"`
 	Trials []search.Trial `json:"trials"`
@@ -212,14 +213,23 @@ func (r *run) nextSlice() *evaluation {
 	most := int(min(sliceMax, max(1, sliceBytes/(4*rows))))
 	from := len(r.scored)
 	some := open[from:min(len(open), from+most)]
-	text, err := json.Marshal(some)
+	text, err := json.Marshal(search.Order{Candidates: some, Share: r.search.Share()})
 	if err != nil {
 		panic(fmt.Sprintf("coordinator: BUG: encode candidates: %v", err))
 	}
 	n := blocks(rows)
 	return &evaluation{epoch: r.plan.status.GetEpoch(), split: splitValid, share: task.NewEvaluation(n),
-		round: uint64(r.search.Generation())<<20 | uint64(from) + 1, candidates: len(some), order: text,
+		round: r.round() | uint64(from) + 1, candidates: len(some), order: text,
 		each: make([][]*eval.Accumulator, n)}
+}
+
+// round is the number of the first slice of what is scored now, before 1 is added.
+func (r *run) round() uint64 {
+	n := uint64(r.search.Generation()) << 20
+	if r.search.Share() == 1 {
+		n |= 1 << 19 // the finalists of a generation that was screened
+	}
+	return n
 }
 
 // searching goes on with a search: to the next candidates, the next generation,
@@ -250,10 +260,7 @@ func (l *leader) searching(r *run, now time.Time) *write {
 		return l.retrain(r, now)
 	}
 	record := *r.record
-	record.Trials = r.search.Trials()
-	for i, c := range open {
-		record.Trials = append(record.Trials, search.Trial{Candidate: c, Score: r.scored[i]})
-	}
+	record.Trials = r.search.After(r.scored)
 	record.Passes += r.passes
 	w := l.setPlan(r.entry, now, func(p *plan) { l.measure(r, p.status, now) })
 	w = l.withRecord(r, w, &record)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/fathom-train/fathom/coordinator/search"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/worker/trainer"
@@ -23,11 +24,11 @@ func (s *assignment) score(ctx context.Context, t *trainer.Trainer, lo, hi int64
 		}
 		return &proto.EvaluationBlock{Scores: acc.Append(nil)}, nil
 	}
-	var candidates [][]int
-	if err := json.Unmarshal(s.order.GetCandidates(), &candidates); err != nil {
+	var o search.Order
+	if err := json.Unmarshal(s.order.GetCandidates(), &o); err != nil {
 		return nil, fmt.Errorf("read the ordered candidates: %w", err)
 	}
-	all, err := t.EvaluateCandidates(ctx, split, version, lo, hi, candidates)
+	all, err := t.EvaluateCandidates(ctx, split, version, lo, hi, o)
 	if err != nil {
 		return nil, err
 	}

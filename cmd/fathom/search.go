@@ -21,7 +21,8 @@ func (a *app) newSearch() *cobra.Command {
 RESULT.json is what fathom run wrote. For every field: its rows and those that
 are kept, the width found, how many dimensions its rows use in the supernet (the
 effective rank), and what the validation AUC loses when only this field is
-narrowed, as far as the search has scored that.`,
+narrowed, as far as the search has scored that. For generated data also the width
+in the hidden model (planted), and how well the widths found agree with it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return a.explainSearch(args[0]) },
 	})
@@ -57,21 +58,34 @@ func searchLines(r *search.Report) []string {
 	}
 	lines := columns("lrrr", rows)
 	share := 100 * float64(r.Best.Parameters) / float64(max(1, r.FullParameters))
-	return append(lines, fmt.Sprintf("%s of %s embedding weights (%.1f %%), %d candidates scored", grouped(uint64(r.Best.Parameters)),
-		grouped(uint64(r.FullParameters)), share, r.Scored), "")
+	lines = append(lines, fmt.Sprintf("%s of %s embedding weights (%.1f %%), %d candidates scored, %d of them on a part only", grouped(uint64(r.Best.Parameters)),
+		grouped(uint64(r.FullParameters)), share, r.Scored, r.Screened))
+	if super, search := r.CPUSeconds["supernet"], r.CPUSeconds["search"]; super > 0 && search > 0 {
+		lines = append(lines, fmt.Sprintf("search %.1f CPU-seconds, %.2f of the supernet's; %.1f candidates per CPU-second, %.2f blocks pulled per candidate",
+			search, search/super, float64(r.Scored)/search, float64(r.Passes)/float64(max(1, r.Scored))))
+	}
+	return append(lines, "")
 }
 
 // explainLines is a table of the fields.
 func explainLines(r *search.Report) []string {
-	rows := [][]string{{"field", "rows", "kept", "width", "rank", "AUC lost when narrowed, others as in the supernet or the winner"}}
+	rows := [][]string{{"field", "rows", "kept", "width", "planted", "rank", "AUC lost when narrowed, others as in the supernet or the winner"}}
 	for f, of := range r.Fields {
 		rank := "-"
 		if of.EffectiveRank > 0 {
 			rank = fmt.Sprintf("%.1f", of.EffectiveRank)
 		}
-		rows = append(rows, []string{of.Name, grouped(uint64(of.Rows)), grouped(uint64(of.Kept)), fmt.Sprintf("%d of %d", of.Width, of.Full), rank, lost(r, f)})
+		planted := "-"
+		if of.Planted != nil {
+			planted = fmt.Sprint(*of.Planted)
+		}
+		rows = append(rows, []string{of.Name, grouped(uint64(of.Rows)), grouped(uint64(of.Kept)), fmt.Sprintf("%d of %d", of.Width, of.Full), planted, rank, lost(r, f)})
 	}
-	return columns("lrrrrl", rows)
+	lines := columns("lrrrrrl", rows)
+	if r.PlantedCorrelation != nil {
+		lines = append(lines, "", fmt.Sprintf("rank correlation of the widths found and planted: %.3f", *r.PlantedCorrelation))
+	}
+	return lines
 }
 
 // lost lists what was measured of narrowing one field alone.
@@ -82,10 +96,10 @@ func lost(r *search.Report, f int) string {
 	}
 	text := ""
 	for _, base := range []search.Candidate{search.NewCandidate(full), r.Best.Candidate} {
-		of, ok := scoreOf(r, base)
+		of, ok := trialOf(r, base)
 		for w := base.Width(f) - 1; ok && w >= 0; w-- {
-			if s, scored := scoreOf(r, base.With(f, w)); scored {
-				text += fmt.Sprintf("%d to %d: %.5f  ", base.Width(f), w, of.AUC-s.AUC)
+			if s, scored := trialOf(r, base.With(f, w)); scored {
+				text += fmt.Sprintf("%d to %d: %.5f  ", base.Width(f), w, search.Lost(of, s))
 			}
 		}
 	}
@@ -95,11 +109,11 @@ func lost(r *search.Report, f int) string {
 	return text
 }
 
-func scoreOf(r *search.Report, c search.Candidate) (search.Score, bool) {
+func trialOf(r *search.Report, c search.Candidate) (search.Trial, bool) {
 	for _, t := range r.Trials {
 		if t.Candidate == c {
-			return t.Score, true
+			return t, true
 		}
 	}
-	return search.Score{}, false
+	return search.Trial{}, false
 }

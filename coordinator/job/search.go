@@ -25,13 +25,16 @@ type Search struct {
 	Tolerance float64 `json:"tolerance"`
 	// Widths may be chosen, ascending (default: 1, 2, ... up to the embedding_dim).
 	Widths []int `json:"widths,omitempty"`
-	// Generations, Population, Archive, Mutation and SeedSensitivity are those of
+	// Generations, Population, Archive, Mutation, SeedSensitivity and Screen are those of
 	// search.Config.
 	Generations     int     `json:"generations"`
 	Population      int     `json:"population"`
 	Archive         int     `json:"archive"`
 	Mutation        float64 `json:"mutation"`
 	SeedSensitivity bool    `json:"seed_sensitivity"`
+	// Screen is the share of the validation rows that candidates are scored on
+	// before the best of them are scored on all.
+	Screen float64 `json:"screen"`
 	// Epochs is how long the supernet is trained (default: train.epochs).
 	Epochs int `json:"epochs,omitempty"`
 	// Sampling says for what a prefix is drawn anew: sample (default), batch, or
@@ -71,7 +74,7 @@ const ThresholdTensor = "supernet.thresholds"
 
 func (s Search) withDefaults(t Train) Search {
 	c := s.config(0).WithDefaults()
-	s.Strategy, s.Generations, s.Population, s.Archive, s.Mutation = c.Strategy, c.Generations, c.Population, c.Archive, c.Mutation
+	s.Strategy, s.Generations, s.Population, s.Archive, s.Mutation, s.Screen = c.Strategy, c.Generations, c.Population, c.Archive, c.Mutation, c.Screen
 	setDefault(&s.Epochs, t.Epochs)
 	setDefault(&s.Sampling, string(supernet.PerSample))
 	setDefault(&s.RetrainFrom, FromInit)
@@ -88,7 +91,7 @@ func (s Search) withDefaults(t Train) Search {
 // config is the search's own configuration.
 func (s Search) config(seed uint64) search.Config {
 	return search.Config{Strategy: s.Strategy, Seed: seed, Budget: s.Budget, Tolerance: s.Tolerance, Pareto: s.Pareto,
-		Generations: s.Generations, Population: s.Population, Archive: s.Archive, Mutation: s.Mutation, SeedSensitivity: s.SeedSensitivity}
+		Generations: s.Generations, Population: s.Population, Archive: s.Archive, Mutation: s.Mutation, Screen: s.Screen, SeedSensitivity: s.SeedSensitivity}
 }
 
 // SearchConfig is the configuration of the job's search, which there must be.
@@ -191,6 +194,7 @@ var searchRules = map[string]rule{
 	"spec.search.archive":               means("Best candidates that parents are drawn from.").in(1, 1000),
 	"spec.search.mutation":              means("Probability that a mutation draws the width of a field anew.").in(1e-6, 1),
 	"spec.search.seed_sensitivity":      means("Begin evolution with the candidates of sensitivity."),
+	"spec.search.screen":                means("Share of the validation rows that every candidate is scored on first. Those that do best there, a quarter of a generation, are scored on all rows; only they can win. 1 scores all candidates on all rows.").in(0.001, 1),
 	"spec.search.epochs":                means("Passes over the training split for the supernet.").in(1, 10000).byDefault("spec.train.epochs"),
 	"spec.search.sampling":              means("For what the width of a field is drawn anew while the supernet is trained: every sample, every batch, or never (none).").of(string(supernet.PerSample), string(supernet.PerBatch), string(supernet.FullWidth)),
 	"spec.search.full_width":            means("Probability that a sample keeps the full width of all fields.").in(0, 1),

@@ -14,6 +14,9 @@ type fixed struct {
 // Ask implements Strategy.
 func (s *fixed) Ask() []Candidate { return s.candidates }
 
+// Finalists implements Strategy.
+func (s *fixed) Finalists(trials []Trial) []Trial { return trials }
+
 // Tell implements Strategy.
 func (s *fixed) Tell([]Trial) { s.candidates = nil }
 
@@ -38,6 +41,9 @@ func (s *randomSearch) Ask() []Candidate {
 	}
 	return drawn
 }
+
+// Finalists implements Strategy.
+func (s *randomSearch) Finalists(trials []Trial) []Trial { return promising(trials, s.limit) }
 
 // Tell implements Strategy.
 func (s *randomSearch) Tell([]Trial) {}

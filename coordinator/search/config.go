@@ -39,6 +39,10 @@ type Config struct {
 	Archive int
 	// Mutation is the probability that a mutation draws a field anew (default 0.1).
 	Mutation float64
+	// Screen is the share of the validation rows that every candidate is scored on
+	// first; only those that a strategy chooses by that are scored on all. 1 scores
+	// all on all rows (default 0.25).
+	Screen float64
 	// SeedSensitivity begins evolution with the candidates of sensitivity.
 	SeedSensitivity bool
 }
@@ -59,6 +63,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Mutation == 0 {
 		c.Mutation = 0.1
+	}
+	if c.Screen == 0 {
+		c.Screen = 0.25
 	}
 	return c
 }
@@ -83,6 +90,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.Mutation > 0 && c.Mutation <= 1) {
 		faults = append(faults, fmt.Errorf("mutation: %v is not in (0, 1]", c.Mutation))
+	}
+	if !(c.Screen > 0 && c.Screen <= 1) {
+		faults = append(faults, fmt.Errorf("screen: %v is not in (0, 1]", c.Screen))
 	}
 	if !(c.Tolerance >= 0 && c.Tolerance < 0.5) {
 		faults = append(faults, fmt.Errorf("tolerance: %v is not in [0, 0.5)", c.Tolerance))

@@ -69,6 +69,18 @@ func (e *evolution) Ask() []Candidate {
 	return children
 }
 
+// Finalists implements Strategy.
+func (e *evolution) Finalists(trials []Trial) []Trial {
+	if e.first != nil {
+		return e.first.Finalists(trials)
+	}
+	chosen := promising(trials, e.limit)
+	if e.cfg.Pareto {
+		chosen = append(chosen, partFront(trials, e.limit)...)
+	}
+	return chosen
+}
+
 // Tell implements Strategy.
 func (e *evolution) Tell(trials []Trial) {
 	if e.first != nil {

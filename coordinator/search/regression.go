@@ -44,7 +44,7 @@ func regress(space Space, trials []Trial) *regression {
 		x := r.features(t.Candidate)
 		for i, v := range x {
 			// Conversions keep products and sums apart on every machine.
-			b[i] += float64(v * t.Score.AUC)
+			b[i] += float64(v * t.screenAUC())
 			for j := range i + 1 {
 				a[i][j] += float64(v * x[j])
 			}

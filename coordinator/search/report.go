@@ -1,5 +1,11 @@
 package search
 
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
 // Report is a search as it is shown.
 type Report struct {
 	Strategy   string `json:"strategy"`
@@ -7,8 +13,10 @@ type Report struct {
 	// Generations is how many were asked for; trimming and sensitivity add some.
 	Generations int  `json:"generations"`
 	Finished    bool `json:"finished"`
-	// Scored is the number of different candidates.
-	Scored int `json:"scored"`
+	// Scored is the number of different candidates; Screened of them were given up
+	// after a part of the validation split.
+	Scored   int `json:"scored"`
+	Screened int `json:"screened,omitempty"`
 	// LimitParameters is the budget; FullParameters are those of the supernet.
 	LimitParameters int64         `json:"limit_parameters,omitempty"`
 	FullParameters  int64         `json:"full_parameters"`
@@ -17,6 +25,9 @@ type Report struct {
 	Front           []Trial       `json:"front,omitempty"`
 	// Trials are all of them, when the search is finished.
 	Trials []Trial `json:"trials,omitempty"`
+	// PlantedCorrelation is the rank correlation of the widths found with those of
+	// the hidden model of generated data; nil for other data.
+	PlantedCorrelation *float64 `json:"planted_correlation,omitempty"`
 	// Passes counts how often a part of the validation split was pulled; each
 	// serves several candidates. CPUSeconds is the time of servers and workers for
 	// the supernet and for the search.
@@ -36,6 +47,8 @@ type FieldReport struct {
 	Full  int `json:"full"`
 	// EffectiveRank is the number of dimensions its kept rows use.
 	EffectiveRank float64 `json:"effective_rank,omitempty"`
+	// Planted is its width in the hidden model of generated data.
+	Planted *int `json:"planted,omitempty"`
 }
 
 // Report describes the search and its survey.
@@ -44,6 +57,11 @@ func (s *Search) Report(survey *Survey) Report {
 		Scored: len(s.trials), FullParameters: s.space.FullParameters(), Front: s.Front()}
 	if s.limit < r.FullParameters {
 		r.LimitParameters = s.limit
+	}
+	for _, t := range s.trials {
+		if t.Partial {
+			r.Screened++
+		}
 	}
 	best, found := s.Best()
 	if found {
@@ -58,14 +76,57 @@ func (s *Search) Report(survey *Survey) Report {
 			if len(survey.Thresholds) > f {
 				of.Threshold = survey.Thresholds[f]
 			}
+			if len(survey.Planted) > f {
+				of.Planted = &survey.Planted[f]
+			}
 			if g := survey.Tables[f].Gram; len(g) > 0 {
 				of.EffectiveRank = EffectiveRank(Spectrum(g))
 			}
 		}
 		r.Fields = append(r.Fields, of)
 	}
+	if survey != nil && len(survey.Planted) > 0 && found {
+		rho := rankCorrelation(survey.Planted, best.Candidate.Widths())
+		r.PlantedCorrelation = &rho
+	}
 	if r.Finished {
 		r.Trials = s.Trials()
+	}
+	return r
+}
+
+// rankCorrelation is Spearman's: the correlation of the ranks of a and b, where
+// equal values share the mean of their ranks. It is 0 when either is constant.
+func rankCorrelation(a, b []int) float64 {
+	x, y := ranks(a), ranks(b)
+	mean := float64(len(a)-1) / 2
+	var xy, xx, yy float64
+	for i := range x {
+		dx, dy := x[i]-mean, y[i]-mean
+		xy, xx, yy = xy+dx*dy, xx+dx*dx, yy+dy*dy
+	}
+	if xx == 0 || yy == 0 {
+		return 0
+	}
+	return xy / math.Sqrt(xx*yy)
+}
+
+func ranks(v []int) []float64 {
+	order := make([]int, len(v))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return cmp.Compare(v[i], v[j]) })
+	r := make([]float64, len(v))
+	for lo := 0; lo < len(order); {
+		hi := lo
+		for hi < len(order) && v[order[hi]] == v[order[lo]] {
+			hi++
+		}
+		for _, i := range order[lo:hi] {
+			r[i] = float64(lo+hi-1) / 2
+		}
+		lo = hi
 	}
 	return r
 }

@@ -14,6 +14,10 @@ type Strategy interface {
 	// A candidate may be one that was asked for before, and may break the budget:
 	// then it is measured, but cannot win.
 	Ask() []Candidate
+	// Finalists chooses, among the trials of what Ask returned, those that deserve
+	// to be scored on the whole validation split: they were scored on a part of it.
+	// It is not called without screening.
+	Finalists(trials []Trial) []Trial
 	// Tell hands over the trials of what Ask returned, in that order.
 	Tell(trials []Trial)
 }
@@ -29,7 +33,8 @@ type Search struct {
 	byWidths   map[Candidate]int
 	generation int
 	asked      []Candidate // of the generation under way
-	open       []Candidate // the different ones among them that have no score
+	open       []Candidate // the different ones among them that need a score
+	whole      bool        // open are to be scored on the whole split
 }
 
 // New checks budget and space and begins a search.
@@ -83,26 +88,51 @@ func (s *Search) advance() {
 				s.open = append(s.open, c)
 			}
 		}
-		if len(s.open) > 0 {
+		if s.whole = s.cfg.Screen >= 1; len(s.open) > 0 || !s.whole && s.finals() {
 			return
 		}
 		s.deliver()
 	}
 }
 
+// finals opens the finalists of the generation, which is screened; false: all
+// have their scores.
+func (s *Search) finals() bool {
+	s.whole = true
+	for _, t := range s.strategy.Finalists(s.told()) {
+		if t.Partial && !slices.Contains(s.open, t.Candidate) {
+			s.open = append(s.open, t.Candidate)
+		}
+	}
+	return len(s.open) > 0
+}
+
 // deliver tells the strategy the generation that has all its scores.
-func (s *Search) deliver() {
+func (s *Search) deliver() { s.strategy.Tell(s.told()) }
+
+// told are the trials of the generation under way.
+func (s *Search) told() []Trial {
 	told := make([]Trial, len(s.asked))
 	for i, c := range s.asked {
 		told[i] = s.trials[s.byWidths[c]]
 	}
-	s.strategy.Tell(told)
+	return told
 }
 
-// Ask returns the candidates that need a score now: different ones, none of
-// which was scored before. None means that the search is finished. Until Tell it
-// returns the same.
+// Ask returns the candidates that need a score now, on Share of the validation
+// split: different ones, none of which was scored so before. None means that the
+// search is finished. Until Tell it returns the same.
 func (s *Search) Ask() []Candidate { return slices.Clone(s.open) }
+
+// Share is the share of the validation rows that what Ask returns is to be scored
+// on: with screening, a generation is scored on a part first, then its finalists
+// on the whole.
+func (s *Search) Share() float64 {
+	if s.whole {
+		return 1
+	}
+	return s.cfg.Screen
+}
 
 // Generation is the number of the generation under way, from 1.
 func (s *Search) Generation() int { return s.generation }
@@ -126,14 +156,36 @@ func (s *Search) Tell(scores []Score) error {
 	if len(scores) == 0 {
 		return nil
 	}
-	for i, c := range s.open {
-		s.byWidths[c] = len(s.trials)
-		s.trials = append(s.trials, Trial{Candidate: c, Score: scores[i], Parameters: s.space.Parameters(c), Generation: s.generation})
+	s.trials = s.After(scores)
+	for i, t := range s.trials {
+		s.byWidths[t.Candidate] = i
 	}
 	s.open = nil
+	if !s.whole && s.finals() {
+		return nil
+	}
 	s.deliver()
 	s.advance()
 	return nil
+}
+
+// After returns the trials as they are once these scores are told: what has to be
+// stored before.
+func (s *Search) After(scores []Score) []Trial {
+	trials := slices.Clone(s.trials)
+	for i, c := range s.open {
+		if at, known := s.byWidths[c]; known { // screened before
+			trials[at].Score, trials[at].Partial = scores[i], false
+			continue
+		}
+		t := Trial{Candidate: c, Score: scores[i], Parameters: s.space.Parameters(c), Generation: s.generation}
+		if !s.whole {
+			part := scores[i]
+			t.Part, t.Partial = &part, true
+		}
+		trials = append(trials, t)
+	}
+	return trials
 }
 
 // Trials returns all trials in the order in which they were asked for.
@@ -153,28 +205,42 @@ func (s *Search) Best() (Trial, bool) {
 func (s *Search) Front() []Trial { return Front(s.trials) }
 
 // Resume begins a search and tells it the trials of one that was interrupted, as
-// Trials returned them. Trials that do not belong to this search are an error.
+// Trials or After returned them. Trials that do not belong to this search are an
+// error.
 func Resume(cfg Config, space Space, trials []Trial) (*Search, error) {
 	s, err := New(cfg, space)
 	if err != nil {
 		return nil, err
 	}
-	for len(trials) > 0 {
-		n := len(s.open)
-		if n == 0 || n > len(trials) {
-			return nil, fmt.Errorf("resume the search: %d stored trials are left, the next generation has %d", len(trials), n)
-		}
-		scores := make([]Score, n)
-		for i, c := range s.open {
-			if trials[i].Candidate != c {
-				return nil, fmt.Errorf("resume the search: stored trial %v, this search asks for %v", trials[i].Candidate, c)
-			}
-			scores[i] = trials[i].Score
-		}
+	stored := make(map[Candidate]Trial, len(trials))
+	for _, t := range trials {
+		stored[t.Candidate] = t
+	}
+	for scores, ok := s.scoresOf(stored); ok; scores, ok = s.scoresOf(stored) {
 		if err := s.Tell(scores); err != nil {
 			return nil, fmt.Errorf("resume the search: %w", err)
 		}
-		trials = trials[n:]
+	}
+	for i, t := range trials {
+		if i >= len(s.trials) || s.trials[i].Candidate != t.Candidate || s.trials[i].Partial != t.Partial {
+			return nil, fmt.Errorf("resume the search: stored trial %d, %v, is none that this search asks for there", i, t.Candidate)
+		}
 	}
 	return s, nil
+}
+
+// scoresOf finds the scores that are asked for among stored trials; false: not
+// all are there.
+func (s *Search) scoresOf(stored map[Candidate]Trial) (scores []Score, ok bool) {
+	for _, c := range s.open {
+		switch t, found := stored[c]; {
+		case found && s.whole && !t.Partial:
+			scores = append(scores, t.Score)
+		case found && !s.whole && t.Part != nil:
+			scores = append(scores, *t.Part)
+		default:
+			return nil, false
+		}
+	}
+	return scores, len(scores) > 0
 }

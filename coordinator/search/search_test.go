@@ -50,6 +50,16 @@ func planted(s Space, c Candidate) Score {
 	return Score{AUC: auc, LogLoss: 1 - auc}
 }
 
+// roughly is a score on a part of the split: another one, with noise.
+func roughly(s Score, c Candidate) Score {
+	n := 0.0
+	for f := range c.Fields() {
+		n += math.Sin(float64(c.Width(f)*(f+7)) * 78.233)
+	}
+	s.AUC += -0.01 + 3e-4*n/math.Sqrt(float64(c.Fields()))
+	return s
+}
+
 // finish runs a search to its end.
 func finish(t *testing.T, s *Search) {
 	t.Helper()
@@ -62,7 +72,11 @@ func tell(t *testing.T, s *Search) {
 	t.Helper()
 	var scores []Score
 	for _, c := range s.Ask() {
-		scores = append(scores, planted(s.Space(), c))
+		score := planted(s.Space(), c)
+		if s.Share() < 1 {
+			score = roughly(score, c)
+		}
+		scores = append(scores, score)
 	}
 	if err := s.Tell(scores); err != nil {
 		t.Fatal(err)
@@ -88,6 +102,14 @@ func everyStrategy(t *testing.T, f func(t *testing.T, cfg Config)) {
 	t.Run("seeded", func(t *testing.T) {
 		t.Parallel()
 		f(t, Config{Seed: 5, Generations: 8, Budget: Budget{Fraction: 0.3}, SeedSensitivity: true})
+	})
+	t.Run("trimmed, not screened", func(t *testing.T) {
+		t.Parallel()
+		f(t, Config{Strategy: Guided, Seed: 5, Generations: 8, Budget: Budget{Fraction: 0.3}, Tolerance: 0.001, Screen: 1})
+	})
+	t.Run("trimmed", func(t *testing.T) {
+		t.Parallel()
+		f(t, Config{Strategy: Guided, Seed: 5, Generations: 8, Budget: Budget{Fraction: 0.3}, Tolerance: 0.001})
 	})
 	t.Run("pareto", func(t *testing.T) {
 		t.Parallel()
@@ -128,7 +150,14 @@ func TestScoreAndCandidateAreNeverMispaired(t *testing.T) {
 		s := begin(t, cfg, testSpace())
 		finish(t, s)
 		for _, tr := range s.Trials() {
-			if want := planted(s.Space(), tr.Candidate); tr.Score != want {
+			want := planted(s.Space(), tr.Candidate)
+			if tr.Part != nil && *tr.Part != roughly(want, tr.Candidate) {
+				t.Fatalf("candidate %v has score %v on the part", tr.Candidate, *tr.Part)
+			}
+			if tr.Partial {
+				want = *tr.Part
+			}
+			if tr.Score != want {
 				t.Fatalf("candidate %v has score %v, want %v", tr.Candidate, tr.Score, want)
 			}
 		}
@@ -150,12 +179,15 @@ func TestTheBestIsNeverLostOrMutated(t *testing.T) {
 	var best Trial
 	for len(s.Ask()) > 0 {
 		tell(t, s)
-		now, _ := s.Best()
+		now, ok := s.Best()
+		if !ok {
+			continue // the first generation is screened
+		}
 		if best.Candidate.Fields() > 0 && compare(now, best) > 0 {
 			t.Fatalf("generation %d: the best fell from %v to %v", s.Generation(), best, now)
 		}
 		for _, tr := range s.Trials() {
-			if tr.Score.AUC > now.Score.AUC {
+			if !tr.Partial && tr.Score.AUC > now.Score.AUC {
 				t.Fatalf("generation %d: %v is better than the best", s.Generation(), tr)
 			}
 		}
@@ -340,6 +372,9 @@ func TestResumedSearchIsTheSameSearch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if r.Share() != s.Share() {
+				t.Fatalf("generation %d: a share of %v, resumed %v", s.Generation(), s.Share(), r.Share())
+			}
 			if diff := cmp.Diff(s.Ask(), r.Ask(), cmp.AllowUnexported(Candidate{})); diff != "" {
 				t.Fatalf("generation %d is another one\n%s", s.Generation(), diff)
 			}
@@ -413,6 +448,64 @@ func TestEvolutionFindsPlantedWidths(t *testing.T) {
 		want := []int{1, 1, 2, 8, 4, 1}[f%6]
 		if got := winner.Candidate.Width(f); want == 1 && got > 2 {
 			t.Errorf("the useless field %d is %d wide", f, got)
+		}
+	}
+}
+
+// Screening scores most candidates on a part only, never lets one of them win,
+// never scores a candidate twice on the same rows, and finds about as good a
+// winner.
+func TestScreeningSparesTheHopeless(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []string{Evolution, Guided, Random} {
+		best := map[float64]Trial{}
+		for _, screen := range []float64{1, 0.25} {
+			cfg := Config{Strategy: strategy, Seed: 5, Budget: Budget{Fraction: 0.3}, Screen: screen}
+			s := begin(t, cfg, testSpace())
+			asked, whole := map[Candidate]float64{}, 0
+			for c := s.Ask(); len(c) > 0; c = s.Ask() {
+				for _, one := range c {
+					if asked[one] >= s.Share() {
+						t.Fatalf("%s: %v is asked for again on %v of the rows", strategy, one, s.Share())
+					}
+					asked[one] = s.Share()
+				}
+				if s.Share() == 1 {
+					whole += len(c)
+				}
+				tell(t, s)
+			}
+			best[screen], _ = s.Best()
+			if best[screen].Partial {
+				t.Errorf("%s: %v won by a part of the rows", strategy, best[screen].Candidate)
+			}
+			report := s.Report(nil)
+			if report.Scored != len(asked) || report.Scored-report.Screened != whole {
+				t.Errorf("%s: %d candidates, %d given up, but %d and %d were asked for", strategy, report.Scored, report.Screened, len(asked), whole)
+			}
+			if n := len(asked); screen < 1 && (whole > n/3 || whole < n/5) {
+				t.Errorf("%s: %d of %d candidates were scored on all rows", strategy, whole, n)
+			}
+		}
+		if lost := best[1].Score.AUC - best[0.25].Score.AUC; lost > 0.002 {
+			t.Errorf("%s loses an AUC of %v by screening", strategy, lost)
+		}
+	}
+}
+
+func TestRankCorrelation(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a, b []int
+		want float64
+	}{
+		{[]int{1, 2, 3, 4}, []int{10, 20, 30, 40}, 1},
+		{[]int{1, 2, 3, 4}, []int{4, 3, 2, 1}, -1},
+		{[]int{0, 0, 1, 2, 4, 8}, []int{1, 2, 1, 4, 4, 8}, 0.8508410},
+		{[]int{1, 1, 1}, []int{1, 2, 3}, 0},
+	} {
+		if got := rankCorrelation(c.a, c.b); math.Abs(got-c.want) > 1e-6 {
+			t.Errorf("%v and %v: %v, want %v", c.a, c.b, got, c.want)
 		}
 	}
 }

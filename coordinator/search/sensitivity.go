@@ -55,6 +55,15 @@ func (s *sensitivity) Ask() []Candidate {
 	return nil
 }
 
+// Finalists implements Strategy: costs are differences, so the part of the split
+// does for all that is narrowed; what is combined may win.
+func (s *sensitivity) Finalists(trials []Trial) []Trial {
+	if s.stage == 1 {
+		return trials[:1]
+	}
+	return trials
+}
+
 // Tell implements Strategy.
 func (s *sensitivity) Tell(trials []Trial) {
 	for _, t := range trials {
@@ -68,7 +77,7 @@ func (s *sensitivity) cost(field, width int) float64 {
 	if width >= s.base.Width(field) {
 		return 0
 	}
-	return max(0, s.told[s.base].Score.AUC-s.told[s.base.With(field, width)].Score.AUC)
+	return max(0, s.told[s.base].screenAUC()-s.told[s.base.With(field, width)].screenAUC())
 }
 
 // greedySizes are the shares of the limit that candidates are made for.

@@ -7,6 +7,9 @@ type Survey struct {
 	// Thresholds are the pruning thresholds, by table; empty without pruning.
 	Thresholds []float32     `json:"thresholds,omitempty"`
 	Tables     []TableSurvey `json:"tables"`
+	// Planted are the widths that the hidden model of generated data has, by table;
+	// empty for other data.
+	Planted []int `json:"planted,omitempty"`
 }
 
 // TableSurvey is one table's part.
@@ -25,7 +28,7 @@ func Merge(parts []*Survey) (*Survey, error) {
 	var all *Survey
 	for i, p := range parts {
 		if all == nil {
-			all = &Survey{Thresholds: p.Thresholds, Tables: make([]TableSurvey, len(p.Tables))}
+			all = &Survey{Thresholds: p.Thresholds, Planted: p.Planted, Tables: make([]TableSurvey, len(p.Tables))}
 		}
 		if len(p.Tables) != len(all.Tables) || len(p.Thresholds) != len(all.Thresholds) {
 			return nil, fmt.Errorf("the survey of shard %d has %d tables and %d thresholds, that of shard 0 %d and %d",

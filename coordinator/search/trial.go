@@ -14,11 +14,34 @@ type Score struct {
 
 // Trial is a candidate that was scored.
 type Trial struct {
-	Candidate  Candidate `json:"widths"`
-	Score      Score     `json:"score"`
-	Parameters int64     `json:"parameters"`
+	Candidate Candidate `json:"widths"`
+	Score     Score     `json:"score"`
+	// Part is its score on a part of the split, which screens candidates; nil
+	// without screening. Partial tells that there is no other: Score is the same,
+	// and the trial cannot win.
+	Part       *Score `json:"part,omitempty"`
+	Partial    bool   `json:"partial,omitempty"`
+	Parameters int64  `json:"parameters"`
 	// Generation is the one that asked for it first, from 1.
 	Generation int `json:"generation"`
+}
+
+// screenAUC is what trials of all kinds can be compared by: the AUC on the part
+// that all were scored on, which without screening is the whole.
+func (t Trial) screenAUC() float64 {
+	if t.Part != nil {
+		return t.Part.AUC
+	}
+	return t.Score.AUC
+}
+
+// Lost is how much AUC a candidate loses against another, on what both were
+// scored on.
+func Lost(from, to Trial) float64 {
+	if from.Partial || to.Partial {
+		return from.screenAUC() - to.screenAUC()
+	}
+	return from.Score.AUC - to.Score.AUC
 }
 
 // compare orders trials, better ones first: by AUC, then log loss, then size,
@@ -31,11 +54,11 @@ func compare(a, b Trial) int {
 		strings.Compare(a.Candidate.widths, b.Candidate.widths))
 }
 
-// within returns the trials that keep a limit.
+// within returns the trials that keep a limit and were scored on the whole split.
 func within(trials []Trial, limit int64) []Trial {
 	var kept []Trial
 	for _, t := range trials {
-		if t.Parameters <= limit {
+		if t.Parameters <= limit && !t.Partial {
 			kept = append(kept, t)
 		}
 	}
@@ -61,7 +84,7 @@ func (a *Archive) Add(trials ...Trial) {
 }
 
 // Front is the Pareto front of size and AUC: trials that no other one beats in
-// one without being worse in the other. Sizes ascend.
+// one without being worse in the other. Sizes ascend. Partial ones are left out.
 func Front(trials []Trial) []Trial {
 	sorted := slices.Clone(trials)
 	slices.SortFunc(sorted, func(a, b Trial) int {
@@ -69,6 +92,9 @@ func Front(trials []Trial) []Trial {
 	})
 	var front []Trial
 	for _, t := range sorted {
+		if t.Partial {
+			continue
+		}
 		if n := len(front); n == 0 || t.Score.AUC > front[n-1].Score.AUC {
 			front = append(front, t)
 		}

@@ -63,6 +63,18 @@ func (t *trim) Ask() []Candidate {
 	return t.probes
 }
 
+// Finalists implements Strategy: the costs of single steps are differences, for
+// which the part of the split does; their combinations may win.
+func (t *trim) Finalists(trials []Trial) []Trial {
+	switch {
+	case !t.over:
+		return t.Strategy.Finalists(trials)
+	case t.combined:
+		return trials
+	}
+	return nil
+}
+
 // Tell implements Strategy.
 func (t *trim) Tell(trials []Trial) {
 	t.all = append(t.all, trials...)
@@ -76,9 +88,9 @@ func (t *trim) Tell(trials []Trial) {
 func (t *trim) combine() []Candidate {
 	score := map[Candidate]float64{}
 	for _, tr := range t.all {
-		score[tr.Candidate] = tr.Score.AUC
+		score[tr.Candidate] = tr.screenAUC()
 	}
-	cost := func(c Candidate) float64 { return t.base.Score.AUC - score[c] }
+	cost := func(c Candidate) float64 { return t.base.screenAUC() - score[c] }
 	order := slices.Clone(t.probes)
 	slices.SortStableFunc(order, func(a, b Candidate) int { return cmp.Compare(cost(a), cost(b)) })
 	w := t.base.Candidate.Widths()

@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/model"
@@ -28,7 +29,7 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 // split, part by part in the order of the files; first is the number of the first row
 // of the part. f must not keep its arguments.
 func (t *Trainer) Predict(ctx context.Context, split string, version uint64, lo, hi int64, f func(first int64, probabilities []float32, b *dataset.Batch) error) error {
-	return t.scan(ctx, split, version, lo, hi, func(s *slot, first int64) error {
+	return t.scan(ctx, split, version, pieces(lo, hi), func(s *slot, first int64) error {
 		t.fill(s)
 		for i, p := range t.score(s) {
 			if p != p {
@@ -60,9 +61,20 @@ func (t *Trainer) score(s *slot) []float32 {
 	return t.probs
 }
 
-// scan reads rows [lo, hi) of a split, part by part, pulls what the model needs
-// at the version, and calls f with the number of the first row.
-func (t *Trainer) scan(ctx context.Context, split string, version uint64, lo, hi int64, f func(s *slot, first int64) error) error {
+// pieces cuts [lo, hi) into ranges of at most evalRows.
+func pieces(lo, hi int64) iter.Seq2[int64, int64] {
+	return func(yield func(lo, hi int64) bool) {
+		for ; lo < hi; lo += evalRows {
+			if !yield(lo, min(lo+evalRows, hi)) {
+				return
+			}
+		}
+	}
+}
+
+// scan reads ranges of the rows of a split, pulls what the model needs at the
+// version, and calls f with the number of the first row of each.
+func (t *Trainer) scan(ctx context.Context, split string, version uint64, ranges iter.Seq2[int64, int64], f func(s *slot, first int64) error) error {
 	data, ok := t.cfg.Data.Split(split)
 	if !ok {
 		return fmt.Errorf("the data have no %s split", split)
@@ -70,8 +82,7 @@ func (t *Trainer) scan(ctx context.Context, split string, version uint64, lo, hi
 	s := &slot{dense: &denseSet{values: t.takeDense()}}
 	defer t.giveDense(s.dense.values)
 	dense := s.dense.values
-	for ; lo < hi; lo += evalRows {
-		end := min(lo+evalRows, hi)
+	for lo, end := range ranges {
 		if err := data.Read(ctx, &s.data, lo, end); err != nil {
 			return fmt.Errorf("read rows %d to %d of the %s split: %w", lo, end, split, err)
 		}

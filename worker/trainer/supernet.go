@@ -3,11 +3,14 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"iter"
+	"math"
 
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/coordinator/search"
 )
 
 // super is what training a supernet needs beside the model.
@@ -30,8 +33,8 @@ type super struct {
 
 // newSuper returns nil when the job trains no supernet.
 func newSuper(j *job.Job, t *Trainer) *super {
-	search := j.Spec.Search
-	if search == nil {
+	spec := j.Spec.Search
+	if spec == nil {
 		return nil
 	}
 	s := &super{thresholds: -1, column: -1}
@@ -42,16 +45,16 @@ func newSuper(j *job.Job, t *Trainer) *super {
 		}
 		s.off += col.Width
 	}
-	s.sampler = supernet.Sampler{Seed: j.Spec.Train.Seed, Sampling: supernet.Sampling(search.Sampling),
-		Full: search.FullWidth, FullLast: search.FullWidthLast}
-	if search.FullWidth > 0 {
+	s.sampler = supernet.Sampler{Seed: j.Spec.Train.Seed, Sampling: supernet.Sampling(spec.Sampling),
+		Full: spec.FullWidth, FullLast: spec.FullWidthLast}
+	if spec.FullWidth > 0 {
 		s.sampler.Steps = uint64(j.Steps(t.train.Rows()))
 	}
 	for _, parts := range t.plan.Fields {
 		s.tables = append(s.tables, parts[0].Table)
 		s.sampler.Choices = append(s.sampler.Choices, j.Choices())
 	}
-	if p := search.Pruning; p != nil {
+	if p := spec.Pruning; p != nil {
 		s.norm, s.weight = supernet.Norm(p.Norm), p.Weight
 		s.thresholds = len(t.sizes)
 		t.sizes = append(t.sizes, len(t.plan.Tables))
@@ -116,27 +119,27 @@ func (p *super) pruneGradient(s *slot) {
 	supernet.Regularise(s.dense.values[p.thresholds], p.weight, float32(s.data.N)/float32(s.batch), d)
 }
 
-// EvaluateCandidates scores rows [lo, hi) of a split with the supernet as it was
-// at the version, once for every candidate: the width of every table. Rows are
-// pulled once for all of them.
-func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version uint64, lo, hi int64, candidates [][]int) ([]*eval.Accumulator, error) {
+// EvaluateCandidates scores the ordered share of rows [lo, hi) of a split with the
+// supernet as it was at the version, once for every candidate: the width of every
+// table. Rows are pulled once for all of them.
+func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version uint64, lo, hi int64, o search.Order) ([]*eval.Accumulator, error) {
 	p := t.super
 	if p == nil {
 		return nil, fmt.Errorf("job %s trains no supernet", t.cfg.Job.Metadata.Name)
 	}
-	widths := make([][]int, len(candidates)) // by field
-	acc := make([]*eval.Accumulator, len(candidates))
-	for i, c := range candidates {
-		if len(c) != len(t.plan.Tables) {
-			return nil, fmt.Errorf("candidate %d has %d widths, there are %d tables", i, len(c), len(t.plan.Tables))
+	widths := make([][]int, len(o.Candidates)) // by field
+	acc := make([]*eval.Accumulator, len(o.Candidates))
+	for i, c := range o.Candidates {
+		if c.Fields() != len(t.plan.Tables) {
+			return nil, fmt.Errorf("candidate %d has %d widths, there are %d tables", i, c.Fields(), len(t.plan.Tables))
 		}
 		acc[i] = &eval.Accumulator{}
 		for _, table := range p.tables {
-			widths[i] = append(widths[i], min(max(c[table], 0), p.dim))
+			widths[i] = append(widths[i], min(c.Width(table), p.dim))
 		}
 	}
 	var full []float32
-	err := t.scan(ctx, split, version, lo, hi, func(s *slot, _ int64) error {
+	err := t.scan(ctx, split, version, parts(lo, hi, o.Share), func(s *slot, _ int64) error {
 		t.fill(s)
 		full = append(full[:0], t.input[p.column]...)
 		for i, w := range widths {
@@ -147,4 +150,24 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 		return nil
 	})
 	return acc, err
+}
+
+// partRows is how many consecutive rows are in or out of a share together.
+const partRows = 512
+
+// parts yields the ranges of [lo, hi) that belong to a share of the rows: the first
+// part and others at even distances, so that files in any order are represented. Rows are counted
+// from the split's beginning, so blocks that are scored elsewhere fit.
+func parts(lo, hi int64, share float64) iter.Seq2[int64, int64] {
+	if share >= 1 {
+		return pieces(lo, hi)
+	}
+	return func(yield func(lo, hi int64) bool) {
+		for at := lo; at < hi; at += partRows {
+			n := float64(at / partRows)
+			if math.Floor(float64(n*share)) > math.Floor(float64((n-1)*share)) && !yield(at, min(at+partRows, hi)) {
+				return
+			}
+		}
+	}
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"testing"
+
+	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/coordinator/search"
 )
 
 const supernetJob = `spec.search={pruning: {learning_rate: 0.1, weight: 0.01}}`
@@ -51,8 +54,9 @@ func TestCandidatesAreScoredAsPrefixesOfTheSupernet(t *testing.T) {
 	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
 	tr := cl.trainer(t)
 	split, _ := cl.data.Split("valid")
-	full, none := []int{4, 4, 4, 4, 4, 4}, []int{1, 2, 3, 4, 1, 1}
-	all, err := tr.EvaluateCandidates(context.Background(), "valid", cl.steps(), 0, split.Rows(), [][]int{none, full, none})
+	full, none := search.NewCandidate([]int{4, 4, 4, 4, 4, 4}), search.NewCandidate([]int{1, 2, 3, 4, 1, 1})
+	order := search.Order{Candidates: []search.Candidate{none, full, none}, Share: 1}
+	all, err := tr.EvaluateCandidates(context.Background(), "valid", cl.steps(), 0, split.Rows(), order)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +70,37 @@ func TestCandidatesAreScoredAsPrefixesOfTheSupernet(t *testing.T) {
 	if !bytes.Equal(all[0].Append(nil), all[2].Append(nil)) || bytes.Equal(all[0].Append(nil), whole.Append(nil)) {
 		t.Error("equal candidates differ, or different ones do not")
 	}
-	if _, err := tr.EvaluateCandidates(context.Background(), "valid", cl.steps(), 0, 10, [][]int{{1}}); err == nil {
+	if _, err := tr.EvaluateCandidates(context.Background(), "valid", cl.steps(), 0, 10, search.Order{Candidates: []search.Candidate{search.NewCandidate([]int{1})}, Share: 1}); err == nil {
 		t.Error("a candidate of one width for six tables was scored")
 	}
-	if _, err := newCluster(t, parse(t), 1).trainer(t).EvaluateCandidates(context.Background(), "valid", 0, 0, 10, nil); err == nil {
+	if _, err := newCluster(t, parse(t), 1).trainer(t).EvaluateCandidates(context.Background(), "valid", 0, 0, 10, search.Order{Share: 1}); err == nil {
 		t.Error("a job without a search scored candidates")
+	}
+}
+
+// A share of the rows is the same whoever scores which block, and about as large
+// as was asked for.
+func TestAShareOfTheRowsIsScored(t *testing.T) {
+	cl := newCluster(t, parse(t, supernetJob, "spec.data.synthetic.valid_rows=9000"), 2)
+	tr := cl.trainer(t)
+	order := search.Order{Candidates: []search.Candidate{search.NewCandidate([]int{1, 2, 3, 4, 1, 1})}, Share: 0.3}
+	scored := func(from ...int64) eval.Result {
+		var all []*eval.Accumulator
+		for i, lo := range from[:len(from)-1] {
+			part, err := tr.EvaluateCandidates(context.Background(), "valid", 0, lo, from[i+1], order)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, part...)
+		}
+		return eval.Merge(all)
+	}
+	whole := scored(0, 9000)
+	if n := whole.Samples; n < 2200 || n > 3200 {
+		t.Errorf("%d of 9000 samples are 0.3 of them", n)
+	}
+	if halves := scored(0, 4096, 9000); halves.AUC != whole.AUC || halves.Samples != whole.Samples {
+		t.Errorf("in two blocks %+v, in one %+v", halves, whole)
 	}
 }
 

@@ -27,6 +27,13 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		}
 		s.Thresholds = dense[p.thresholds]
 	}
+	if planted := t.cfg.Data.PlantedWidths(); planted != nil {
+		s.Planted = make([]int, len(s.Tables))
+		for f, w := range planted {
+			at := &s.Planted[p.tables[f]]
+			*at = max(*at, w.Width)
+		}
+	}
 	triangle := p.dim * (p.dim + 1) / 2
 	grams := triangle*len(s.Tables) <= gramMax
 	for i := range s.Tables {
