@@ -71,7 +71,7 @@ var layers = map[string][]string{
 	"worker/trainer": {"shard", "compute/supernet", "coordinator/search", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
 		"compute/embedding", "ps/wire", "ps/client", "coordinator/job", "worker/dataset"},
 	"worker": {"shard", "proto", "proto/identity", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
-		"ps/wire", "ps/client", "coordinator/job", "coordinator/client", "worker/dataset", "worker/trainer"},
+		"ps/wire", "ps/client", "coordinator/job", "coordinator/search", "coordinator/client", "worker/dataset", "worker/trainer"},
 
 	"deploy/plan":     {"coordinator/job"},
 	"deploy/certs":    {"proto/identity"},
