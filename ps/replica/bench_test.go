@@ -60,7 +60,7 @@ func BenchmarkFailover(b *testing.B) {
 		old := c.leader(-1)
 		g := c.groups[old]
 		start := time.Now()
-		g.trans.(*transport).stopNow(g)
+		g.trans.stopNow(g)
 		c.groups[old] = nil
 		for acked := false; !acked; {
 			ctx, cancel := context.WithTimeout(b.Context(), time.Second)

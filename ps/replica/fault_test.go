@@ -199,6 +199,56 @@ func TestUnreadableLogTakesOnlyThisReplicaOutOfService(t *testing.T) {
 	c.settled(10, 5)
 }
 
+// Raft runs before it is told to be running: a disk that fails in that moment
+// must not end the process.
+func TestDiskThatFailsWhileRaftStartsTakesTheReplicaOutOfService(t *testing.T) {
+	t.Parallel()
+	for range 30 {
+		c := newCluster(t, 3)
+		c.openLog = func(int, string) Disk { return &startDisk{Disk: memDisk{raft.NewInmemStore()}} }
+		for i := range c.members {
+			c.inmem = append(c.inmem, c.wire(i))
+		}
+		c.heal(0)
+		// It is there when raft starts, and raft must save its term.
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			addr := []byte(c.members[1].Address)
+			q := raft.AppendEntriesRequest{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.members[1].ID()), Addr: addr},
+				Term:      99, Leader: addr,
+			}
+			// The replica may be gone before it answers.
+			_ = c.inmem[1].AppendEntries(raft.ServerID(c.members[0].ID()), raft.ServerAddress(c.members[0].Address), &q, new(raft.AppendEntriesResponse))
+		}()
+		if err := c.tryOpen(0); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it leaves service", func() bool { return c.groups[0].Err() != nil })
+		if err := c.groups[0].Err(); !errors.Is(err, errStartDisk) {
+			t.Errorf("error %v", err)
+		}
+		c.close(0)
+		<-answered
+	}
+}
+
+// startDisk saves what is saved before raft runs, and nothing else.
+type startDisk struct {
+	Disk
+	saved int
+}
+
+var errStartDisk = errors.New("no space left on device")
+
+func (d *startDisk) Set(key, val []byte) error {
+	if d.saved++; d.saved > 2 {
+		return errStartDisk
+	}
+	return d.Disk.Set(key, val)
+}
+
 // written returns a directory with the log (and snapshots) of one replica.
 func written(t *testing.T, rows int, tune func(*Config)) *cluster {
 	c := newCluster(t, 1)

@@ -41,7 +41,7 @@ const shutdownTimeout = 10 * time.Second
 type Group struct {
 	cfg     Config
 	raft    *raft.Raft
-	trans   raft.Transport
+	trans   *transport
 	store   *store
 	snaps   *snapshots
 	state   *fsm.State
@@ -126,7 +126,6 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 		d = cfg.Wrap(w)
 	}
 	if err := g.start(d, newTransport(net)); err != nil {
-		net.Close()
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
 	return g, nil
@@ -163,40 +162,32 @@ func newGroup(cfg Config) *Group {
 				return false // raft is just starting
 			}
 		},
-		onBroken: func(err error) {
-			go func() {
-				select {
-				case <-g.ready:
-					g.fail(err)
-				case <-g.life.Done():
-				}
-			}()
-		},
+		onBroken:   g.failWhenReady,
 		onSnapshot: func(n int64) { g.snaps.size.Store(n) },
 	}
 	g.SetMembers(cfg.Members)
 	return g
 }
 
-// start checks the disk and starts raft. It owns d, also when it fails.
-func (g *Group) start(d Disk, trans raft.Transport) (err error) {
+// start checks the disk and starts raft. It owns d and trans, also when it fails.
+func (g *Group) start(d Disk, trans *transport) (err error) {
 	g.trans = trans
-	if g.store, err = newStore(d, filepath.Join(g.cfg.Dir, walFolder), filepath.Join(g.cfg.Dir, tailName), g.fail); err != nil {
-		return errors.Join(err, d.Close())
+	if g.store, err = newStore(d, filepath.Join(g.cfg.Dir, walFolder), filepath.Join(g.cfg.Dir, tailName), g.failWhenReady); err != nil {
+		return errors.Join(err, d.Close(), trans.Close())
 	}
 	defer func() {
 		if err != nil {
 			if errors.Is(err, ErrDamaged) {
 				g.cfg.Metrics.CRCErrors.Inc()
 			}
-			err = errors.Join(err, g.store.Close())
+			err = errors.Join(err, g.store.Close(), trans.Close())
 			g.end()
 			g.adapter.stop()
 			g.adapter.wait()
 			g.state.Close()
 		}
 	}()
-	if g.snaps, err = openSnapshots(g.cfg.Dir, raftLogger(g.cfg.Logger), g.fail, g.setConfiguration); err != nil {
+	if g.snaps, err = openSnapshots(g.cfg.Dir, raftLogger(g.cfg.Logger), g.failWhenReady, g.setConfiguration); err != nil {
 		return err
 	}
 	first, last, err := g.store.verify()
@@ -222,6 +213,12 @@ func (g *Group) start(d Disk, trans raft.Transport) (err error) {
 	if err := g.form(conf, logs); err != nil {
 		return err
 	}
+	trans.held = g
+	// From here on errors meet raft's goroutines, which answer with a panic.
+	trans.onStart = func() {
+		g.store.serving.Store(true)
+		g.snaps.serving.Store(true)
+	}
 	if g.raft, err = newRaft(conf, g.adapter, logs, g.store, g.snaps, trans); err != nil {
 		if failed := g.store.failed.Load(); failed != nil {
 			return *failed // a full disk, mostly: nothing is damaged
@@ -229,8 +226,6 @@ func (g *Group) start(d Disk, trans raft.Transport) (err error) {
 		return err
 	}
 	close(g.ready)
-	g.store.serving.Store(true)
-	g.snaps.serving.Store(true)
 	g.watch()
 	return nil
 }
@@ -438,6 +433,22 @@ func (g *Group) fail(err error) {
 	g.cfg.OnChange()
 }
 
+// failWhenReady is fail for those who may meet an error while raft is starting.
+func (g *Group) failWhenReady(err error) {
+	select {
+	case <-g.ready:
+		g.fail(err)
+	default:
+		go func() {
+			select {
+			case <-g.ready:
+				g.fail(err)
+			case <-g.life.Done():
+			}
+		}()
+	}
+}
+
 // Disown takes the replica out of service for good, because its state is not
 // that of the others: its data are marked and never opened again.
 func (g *Group) Disown(reason string) {
@@ -501,8 +512,6 @@ func (g *Group) drain(limit time.Duration) {
 	_ = g.entries.Acquire(ctx, g.cfg.OutstandingEntries)
 }
 
-func closeTransport(t raft.Transport) {
-	if c, ok := t.(io.Closer); ok {
-		c.Close()
-	}
+func closeTransport(t *transport) {
+	_ = t.Close() // of sockets that nobody needs any more
 }

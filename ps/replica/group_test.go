@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/fathom-train/fathom/ps/fsm"
 )
 
@@ -105,7 +107,7 @@ func TestFailoverUnderLoadLosesNothingAndAppliesNothingTwice(t *testing.T) {
 				old := c.leader(-1)
 				at := time.Now()
 				g := c.groups[old]
-				g.trans.(*transport).stopNow(g) // as when the process dies: nobody is told
+				g.trans.stopNow(g) // as when the process dies: nobody is told
 				c.groups[old] = nil
 				c.leader(-1)
 				killed <- time.Since(at)
@@ -130,8 +132,9 @@ func TestFailoverUnderLoadLosesNothingAndAppliesNothingTwice(t *testing.T) {
 
 // stopNow cuts a replica off at once.
 func (x *transport) stopNow(g *Group) {
-	x.NetworkTransport.Close()
-	x.CloseStreams()
+	tcp := x.carrier.(*raft.NetworkTransport)
+	tcp.Close()
+	tcp.CloseStreams()
 	g.raft.Shutdown()
 }
 

@@ -221,7 +221,7 @@ func (c *cluster) tryOpen(i int) (err error) {
 		return err
 	}
 	g := newGroup(cfg)
-	if err := g.start(c.openLog(i, filepath.Join(cfg.Dir, walFolder)), unpiped{c.inmem[i]}); err != nil {
+	if err := g.start(c.openLog(i, filepath.Join(cfg.Dir, walFolder)), newTransport(unpiped{c.inmem[i]})); err != nil {
 		return err
 	}
 	c.groups[i] = g

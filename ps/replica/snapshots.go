@@ -40,6 +40,8 @@ type snapshots struct {
 	size atomic.Int64
 	// newest is the sound snapshot that check found.
 	newest raft.SnapshotMeta
+	// last is the last entry in the newest snapshot.
+	last atomic.Uint64
 }
 
 func openSnapshots(dir string, logger hclog.Logger, fail func(error), onConfiguration func(uint64, raft.Configuration)) (*snapshots, error) {
@@ -77,7 +79,11 @@ func (s *snapshots) Create(v raft.SnapshotVersion, index, term uint64, members r
 	if err != nil {
 		return nil, err
 	}
-	done := func() { s.onConfiguration(membersIndex, members) }
+	done := func() {
+		s.onConfiguration(membersIndex, members)
+		for old := s.last.Load(); old < index && !s.last.CompareAndSwap(old, index); old = s.last.Load() {
+		}
+	}
 	return &summedSink{SnapshotSink: sink, dir: filepath.Join(s.dir, sink.ID()), done: done}, nil
 }
 
@@ -224,6 +230,7 @@ func (s *snapshots) check(first, last uint64, warn func(error)) error {
 		if sn.err == nil {
 			base, s.newest = sn.meta.Index, sn.meta.SnapshotMeta
 			s.size.Store(sn.meta.Size)
+			s.last.Store(base)
 			break
 		}
 		broken = append(broken, sn)

@@ -141,11 +141,22 @@ func (t *tracked) Close() error {
 	return t.Conn.Close()
 }
 
-// transport is raft's transport without the heartbeat fast path: handled on
-// the transport's goroutine, a heartbeat may change the term under the leader's
-// main loop (hashicorp/raft #695). Without a handler it goes through that loop.
+// carrier is what carries raft's messages.
+type carrier interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+// transport is raft's transport with remedies for what raft does wrong around
+// it: see inbound, pipeline and SetHeartbeatHandler.
 type transport struct {
-	*raft.NetworkTransport
+	carrier
+	// held and onStart are set before raft is started.
+	held    held
+	onStart func()
+	// inbound is nil before raft is started.
+	inbound *inbound
 
 	// mu guards what follows: the pipelines of a leader to its followers.
 	mu   sync.Mutex
@@ -153,13 +164,26 @@ type transport struct {
 	shut bool
 }
 
-func newTransport(t *raft.NetworkTransport) *transport {
-	return &transport{NetworkTransport: t, open: map[*pipeline]struct{}{}}
+func newTransport(c carrier) *transport {
+	return &transport{carrier: c, open: map[*pipeline]struct{}{}}
+}
+
+// Consumer returns what peers send. Raft calls it once, when it is created.
+func (t *transport) Consumer() <-chan raft.RPC {
+	in := newInbound(t.carrier.Consumer(), t.held)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.inbound = in
+	if t.shut {
+		in.close()
+	}
+	go in.run()
+	return in.to
 }
 
 // AppendEntriesPipeline opens a pipeline that ends with the transport.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
-	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	inner, err := t.carrier.AppendEntriesPipeline(id, target)
 	if err != nil {
 		return nil, err
 	}
@@ -179,12 +203,15 @@ func (t *transport) Close() error {
 	t.mu.Lock()
 	t.shut = true
 	open := slices.Collect(maps.Keys(t.open))
+	if t.inbound != nil {
+		t.inbound.close()
+	}
 	t.mu.Unlock()
 	var errs []error
 	for _, p := range open {
 		errs = append(errs, p.Close())
 	}
-	return errors.Join(append(errs, t.NetworkTransport.Close())...)
+	return errors.Join(append(errs, t.carrier.Close())...)
 }
 
 // pipeline takes the answers off raft's own pipeline without delay. Raft stops
@@ -230,5 +257,8 @@ func (p *pipeline) Close() error {
 	return p.AppendPipeline.Close()
 }
 
-// SetHeartbeatHandler ignores the handler.
-func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
+// SetHeartbeatHandler ignores the handler: on the transport's goroutine, a
+// heartbeat may change the term under the leader's main loop (hashicorp/raft
+// #695). Without a handler it goes through that loop. Raft calls it when all is
+// ready and before it starts its goroutines.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) { t.onStart() }
