@@ -56,9 +56,7 @@ func (a *SelfAttention) Params(prefix string) []Param {
 		params = append(params, Param{Name: prefix + "." + name, Shape: []int{a.Out, a.In}, Init: Xavier(a.In, a.Out)})
 	}
 	if a.Norm {
-		params = append(params,
-			Param{Name: prefix + ".norm.weight", Shape: []int{a.Out}, Init: random.Init{Kind: "constant", Scale: 1}},
-			Param{Name: prefix + ".norm.bias", Shape: []int{a.Out}})
+		params = append(params, (&LayerNorm{Width: a.Out}).params(prefix+".norm")...)
 	}
 	return params
 }

@@ -24,13 +24,8 @@ type Fusion struct {
 // Params lists u, b, v, c and W [Heads, X/Heads, Y/Heads].
 func (f *Fusion) Params(prefix string) []Param {
 	size := f.X * f.Y / f.Heads
-	return []Param{
-		{Name: prefix + ".x.weight", Shape: []int{1, f.X}, Init: Xavier(f.X, 1)},
-		{Name: prefix + ".x.bias", Shape: []int{1}},
-		{Name: prefix + ".y.weight", Shape: []int{1, f.Y}, Init: Xavier(f.Y, 1)},
-		{Name: prefix + ".y.bias", Shape: []int{1}},
-		{Name: prefix + ".xy", Shape: []int{f.Heads, f.X / f.Heads, f.Y / f.Heads}, Init: Xavier(1, size)},
-	}
+	params := append(LinearParams(prefix+".x", f.X, 1), LinearParams(prefix+".y", f.Y, 1)...)
+	return append(params, Param{Name: prefix + ".xy", Shape: []int{f.Heads, f.X / f.Heads, f.Y / f.Heads}, Init: Xavier(1, size)})
 }
 
 // Forward computes out [n] from x [n, X] and y [n, Y].

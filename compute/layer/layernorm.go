@@ -1,6 +1,9 @@
 package layer
 
-import "github.com/fathom-train/fathom/compute/kernel"
+import (
+	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/compute/random"
+)
 
 // LayerNorm normalises every row of its input [n, Width] by its own mean and
 // (biased) variance, scales it by gamma [Width] and shifts it by beta [Width].
@@ -9,6 +12,14 @@ type LayerNorm struct {
 
 	xhat    []float32 // [n, Width], the normalised input
 	inverse []float32 // [n], 1/sqrt(variance+epsilon)
+}
+
+// params lists gamma and beta.
+func (l *LayerNorm) params(name string) []Param {
+	return []Param{
+		{Name: name + ".weight", Shape: []int{l.Width}, Init: random.Init{Kind: "constant", Scale: 1}},
+		{Name: name + ".bias", Shape: []int{l.Width}},
+	}
 }
 
 // Forward computes y [n, Width] from x [n, Width]; they may be the same.

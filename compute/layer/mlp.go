@@ -2,7 +2,6 @@ package layer
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/random"
@@ -51,20 +50,17 @@ func NewMLP(in int, hidden []int, dropout float32, batchNorm bool) *MLP {
 func (m *MLP) Params(prefix string) []Param {
 	var params []Param
 	for i, l := range m.linear {
-		name := fmt.Sprintf("%s.%d.", prefix, i)
-		xavier := float32(math.Sqrt(2 / float64(l.In+l.Out)))
-		params = append(params,
-			Param{Name: name + "weight", Shape: []int{l.Out, l.In}, Init: random.Init{Kind: "normal", Scale: xavier}},
-			Param{Name: name + "bias", Shape: []int{l.Out}})
+		name := fmt.Sprintf("%s.%d", prefix, i)
+		params = append(params, LinearParams(name, l.In, l.Out)...)
 		if !m.batchNorm || i == len(m.norm) {
 			continue
 		}
 		one, shape := random.Init{Kind: "constant", Scale: 1}, []int{l.Out}
 		params = append(params,
-			Param{Name: name + "bn.weight", Shape: shape, Init: one},
-			Param{Name: name + "bn.bias", Shape: shape},
-			Param{Name: name + "bn.running_mean", Shape: shape, Kind: Running},
-			Param{Name: name + "bn.running_var", Shape: shape, Kind: Running, Init: one})
+			Param{Name: name + ".bn.weight", Shape: shape, Init: one},
+			Param{Name: name + ".bn.bias", Shape: shape},
+			Param{Name: name + ".bn.running_mean", Shape: shape, Kind: Running},
+			Param{Name: name + ".bn.running_var", Shape: shape, Kind: Running, Init: one})
 	}
 	return params
 }

@@ -19,3 +19,11 @@ func CopyRows(dst []float32, dstStride int, src []float32, srcStride, width, n i
 func Xavier(in, out int) random.Init {
 	return random.Init{Kind: "normal", Scale: float32(math.Sqrt(2 / float64(in+out)))}
 }
+
+// LinearParams lists the weight and the bias of a Linear.
+func LinearParams(name string, in, out int) []Param {
+	return []Param{
+		{Name: name + ".weight", Shape: []int{out, in}, Init: Xavier(in, out)},
+		{Name: name + ".bias", Shape: []int{out}},
+	}
+}

@@ -29,6 +29,9 @@ func (t *Tower) Forward(p [][]float32, x []float32, n int, train bool, stream ui
 	return t.mlp.hidden[len(t.mlp.hidden)-1]
 }
 
+// Width is that of the last hidden layer.
+func (t *Tower) Width() int { return t.mlp.linear[len(t.mlp.linear)-1].Out }
+
 // Backward overwrites dp and, unless dx is nil, dx [n, in], given dy of the
 // last Forward's output, which it uses as scratch; share is that of MLP.
 func (t *Tower) Backward(p, dp [][]float32, dx, dy []float32, share float32) {

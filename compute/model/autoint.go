@@ -28,7 +28,7 @@ type autoInt struct {
 	attention   []*layer.SelfAttention
 	head        layer.Linear
 	linear      *layer.Sum // nil without wide
-	deep        *layer.MLP // nil without a network
+	deep        network    // nil without a network
 
 	params          []Param
 	at              []int // where the tensors of every attention layer begin
@@ -80,9 +80,7 @@ func newAttentionOnly(s Spec, fields int) *autoInt {
 		in = s.AttentionDim
 	}
 	m.head = layer.Linear{In: fields * in, Out: 1}
-	m.atHead = all.add(
-		Param{Name: "fc.weight", Shape: []int{1, m.head.In}, Init: layer.Xavier(m.head.In, 1)},
-		Param{Name: "fc.bias", Shape: []int{1}})
+	m.atHead = all.add(layer.LinearParams("fc", m.head.In, 1)...)
 	if s.Wide {
 		m.linear, m.embeddingColumn = &layer.Sum{Width: fields}, 1
 	}
@@ -92,7 +90,7 @@ func newAttentionOnly(s Spec, fields int) *autoInt {
 
 func newAutoIntPlus(s Spec, fields int) Model {
 	m := newAttentionOnly(s, fields)
-	m.deep = layer.NewMLP(fields*s.EmbeddingDim, s.Hidden, s.Dropout, s.BatchNorm)
+	m.deep = s.newNetwork(fields * s.EmbeddingDim)
 	m.atDeep = len(m.params)
 	m.params = append(m.params, m.deep.Params("mlp")...)
 	return m

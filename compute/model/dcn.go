@@ -54,8 +54,8 @@ type crossLayersOf interface {
 type cross struct {
 	dim, width int // width = fields*dim
 	cross      crossLayersOf
-	tower      *layer.Tower // parallel
-	deep       *layer.MLP   // stacked
+	tower      tower        // parallel
+	deep       network      // stacked
 	head       layer.Joined // parallel and crossnet_only
 
 	params         []Param
@@ -78,17 +78,15 @@ func newCross(s Spec, fields int, layers crossLayersOf) *cross {
 	m.head = layer.Joined{Widths: []int{m.width}}
 	switch s.CrossStructure {
 	case Stacked:
-		m.deep = layer.NewMLP(m.width, s.Hidden, s.Dropout, s.BatchNorm)
+		m.deep = s.newNetwork(m.width)
 		all.add(m.deep.Params("mlp")...)
 	case Parallel:
-		m.tower = layer.NewTower(m.width, s.Hidden, s.Dropout, s.BatchNorm)
+		m.tower = s.newTower(m.width, s.Hidden, s.Dropout, s.BatchNorm)
 		all.add(m.tower.Params("mlp")...)
-		m.head.Widths = append(m.head.Widths, s.Hidden[len(s.Hidden)-1])
+		m.head.Widths = append(m.head.Widths, m.tower.Width())
 	}
 	if m.deep == nil {
-		m.atHead = all.add(
-			Param{Name: "fc.weight", Shape: []int{1, m.head.In()}, Init: layer.Xavier(m.head.In(), 1)},
-			Param{Name: "fc.bias", Shape: []int{1}})
+		m.atHead = all.add(layer.LinearParams("fc", m.head.In(), 1)...)
 	}
 	m.params = all
 	return m

@@ -14,7 +14,7 @@ type deepFM struct {
 	dim    int
 	linear layer.Sum
 	pairs  layer.FM
-	deep   *layer.MLP
+	deep   network
 	share  float32 // of the last Forward's input
 	logits []float32
 	part   []float32 // [n], the logit of one part
@@ -25,7 +25,7 @@ func newDeepFM(s Spec, fields int) Model {
 		dim:    s.EmbeddingDim,
 		linear: layer.Sum{Width: fields},
 		pairs:  layer.FM{Fields: fields, Dim: s.EmbeddingDim},
-		deep:   layer.NewMLP(fields*s.EmbeddingDim, s.Hidden, s.Dropout, s.BatchNorm),
+		deep:   s.newNetwork(fields * s.EmbeddingDim),
 	}
 }
 

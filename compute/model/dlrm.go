@@ -13,7 +13,7 @@ var dlrmDefinition = definition{
 type dlrm struct {
 	dim      int
 	products layer.PairProducts
-	deep     *layer.MLP
+	deep     network
 	cat      bool
 	share    float32 // of the last Forward's input
 	logits   []float32
@@ -34,7 +34,7 @@ func newDLRM(s Spec, fields int) Model {
 	if m.cat = s.Interaction == Cat || in == 0; m.cat {
 		in = fields * s.EmbeddingDim
 	}
-	m.deep = layer.NewMLP(in, s.Hidden, s.Dropout, s.BatchNorm)
+	m.deep = s.newNetwork(in)
 	return m
 }
 

@@ -1,19 +1,18 @@
 package model
 
-import "github.com/fathom-train/fathom/compute/layer"
 
 var dnnDefinition = definition{name: "dnn", embedding: true, network: true, build: newDNN}
 
 // dnn is a network over the embeddings of all fields side by side.
 type dnn struct {
 	dim    int
-	deep   *layer.MLP
+	deep   network
 	share  float32 // of the last Forward's input
 	logits []float32
 }
 
 func newDNN(s Spec, fields int) Model {
-	return &dnn{dim: s.EmbeddingDim, deep: layer.NewMLP(fields*s.EmbeddingDim, s.Hidden, s.Dropout, s.BatchNorm)}
+	return &dnn{dim: s.EmbeddingDim, deep: s.newNetwork(fields * s.EmbeddingDim)}
 }
 
 func (m *dnn) Columns() []Column { return []Column{{Embedding, m.dim}} }

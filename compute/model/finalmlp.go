@@ -36,8 +36,7 @@ type finalMLP struct {
 
 // stream is one of the networks with its gate.
 type stream struct {
-	deep       *layer.Tower
-	width      int         // of the last hidden layer
+	deep       tower
 	gate       *layer.Gate // nil without gates
 	fields     []int       // that steer the gate; none: the tensor in front of the gate's does
 	atGate     int
@@ -52,7 +51,7 @@ func finalMLPDefaults(s *Spec) {
 		s.Heads = 1
 	}
 	if len(s.Hidden2) == 0 {
-		s.Hidden2 = []int{400, 400, 400}
+		s.Hidden2 = s.defaultHidden()
 	}
 }
 
@@ -64,9 +63,12 @@ func finalMLPFaults(s Spec, fields int) []string {
 	}{{"hidden", s.Hidden}, {"hidden2", s.Hidden2}} {
 		if len(h.hidden) == 0 {
 			faults = append(faults, h.name+": a network of no layers")
-		} else if last := h.hidden[len(h.hidden)-1]; s.Heads > 0 && last%s.Heads != 0 {
+		} else if last := h.hidden[len(h.hidden)-1]; !s.residual() && s.Heads > 0 && last%s.Heads != 0 {
 			faults = append(faults, fmt.Sprintf("heads: %d do not divide the last width of %s, %d", s.Heads, h.name, last))
 		}
+	}
+	if s.residual() && s.Heads > 0 && s.TowerWidth%s.Heads != 0 {
+		faults = append(faults, fmt.Sprintf("heads: %d do not divide the tower_width of %d", s.Heads, s.TowerWidth))
 	}
 	var seen []int
 	for g, context := range [][]int{s.Context1, s.Context2} {
@@ -91,8 +93,8 @@ func newFinalMLP(s Spec, fields int) Model {
 	m := &finalMLP{fields: fields, dim: s.EmbeddingDim}
 	width := fields * s.EmbeddingDim
 	m.streams = [2]stream{
-		{deep: layer.NewTower(width, s.Hidden, s.Dropout, s.BatchNorm), width: s.Hidden[len(s.Hidden)-1], fields: s.Context1},
-		{deep: layer.NewTower(width, s.Hidden2, s.Dropout2, s.BatchNorm2), width: s.Hidden2[len(s.Hidden2)-1], fields: s.Context2},
+		{deep: s.newTower(width, s.Hidden, s.Dropout, s.BatchNorm), fields: s.Context1},
+		{deep: s.newTower(width, s.Hidden2, s.Dropout2, s.BatchNorm2), fields: s.Context2},
 	}
 	m.steered = len(s.Context1)+len(s.Context2) > 0
 	var all layout
@@ -109,7 +111,7 @@ func newFinalMLP(s Spec, fields int) Model {
 		}
 		k.atDeep = all.add(k.deep.Params(fmt.Sprintf("mlp%d", i+1))...)
 	}
-	m.fusion = layer.Fusion{X: m.streams[0].width, Y: m.streams[1].width, Heads: s.Heads}
+	m.fusion = layer.Fusion{X: m.streams[0].deep.Width(), Y: m.streams[1].deep.Width(), Heads: s.Heads}
 	m.atFusion = all.add(m.fusion.Params("fusion")...)
 	m.params = all
 	return m
@@ -160,7 +162,7 @@ func (m *finalMLP) contextOf(k *stream, p [][]float32, x Input) []float32 {
 func (m *finalMLP) Backward(p [][]float32, dLogits []float32, dp [][]float32, dx [][]float32) {
 	for i := range m.streams {
 		k := &m.streams[i]
-		k.dDeep, k.dIn = resize(k.dDeep, m.n*k.width), resize(k.dIn, len(dx[0]))
+		k.dDeep, k.dIn = resize(k.dDeep, m.n*k.deep.Width()), resize(k.dIn, len(dx[0]))
 	}
 	a, b := &m.streams[0], &m.streams[1]
 	m.fusion.Backward(p[m.atFusion:], dp[m.atFusion:], a.dDeep, b.dDeep, dLogits)

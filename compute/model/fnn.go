@@ -10,7 +10,7 @@ var fnnDefinition = definition{name: "fnn", embedding: true, network: true, buil
 // machine is not trained first: everything is trained together.
 type fnn struct {
 	fields, dim int
-	deep        *layer.MLP
+	deep        network
 	n           int
 	share       float32 // of the last Forward's input
 	logits      []float32
@@ -21,7 +21,7 @@ type fnn struct {
 func newFNN(s Spec, fields int) Model {
 	return &fnn{
 		fields: fields, dim: s.EmbeddingDim,
-		deep: layer.NewMLP(1+fields*(1+s.EmbeddingDim), s.Hidden, s.Dropout, s.BatchNorm),
+		deep: s.newNetwork(1 + fields*(1+s.EmbeddingDim)),
 	}
 }
 

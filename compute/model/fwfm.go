@@ -72,10 +72,7 @@ func (m *fwfm) Columns() []Column {
 }
 
 func (m *fwfm) Params() []Param {
-	params := []Param{
-		{Name: "pairs.weight", Shape: []int{1, m.head.In}, Init: layer.Xavier(m.head.In, 1)},
-		{Name: "pairs.bias", Shape: []int{1}},
-	}
+	params := layer.LinearParams("pairs", m.head.In, 1)
 	if m.kind == FieldVector {
 		params = append(params, Param{Name: "linear.weight", Shape: []int{1, m.vector.In}, Init: layer.Xavier(m.vector.In, 1)})
 	}

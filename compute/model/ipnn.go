@@ -9,7 +9,7 @@ var ipnnDefinition = definition{name: "ipnn", embedding: true, network: true, bu
 type ipnn struct {
 	dim      int
 	products layer.PairProducts
-	deep     *layer.MLP
+	deep     network
 	n        int
 	share    float32 // of the last Forward's input
 	logits   []float32
@@ -19,7 +19,7 @@ type ipnn struct {
 
 func newIPNN(s Spec, fields int) Model {
 	m := &ipnn{dim: s.EmbeddingDim, products: layer.PairProducts{Fields: fields, Dim: s.EmbeddingDim}}
-	m.deep = layer.NewMLP(fields*s.EmbeddingDim+m.products.Pairs(), s.Hidden, s.Dropout, s.BatchNorm)
+	m.deep = s.newNetwork(fields*s.EmbeddingDim + m.products.Pairs())
 	return m
 }
 

@@ -350,7 +350,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 		wants []string
 	}{
 		{Spec{Name: "deepcross"}, []string{`name: no model "deepcross"; known: lr, fm, `}},
-		{Spec{Name: "lr", EmbeddingDim: 4, BatchNorm: true}, []string{"embedding_dim:", "hidden, dropout, batch_norm:"}},
+		{Spec{Name: "lr", EmbeddingDim: 4, BatchNorm: true}, []string{"embedding_dim:", "hidden, dropout, batch_norm, tower:"}},
 		{Spec{Name: "fm", EmbeddingDim: -1, Hidden: []int{1}}, []string{"embedding_dim: -1", "no hidden layers"}},
 		{Spec{Name: "deepfm", EmbeddingDim: 1 << 20, Hidden: []int{0, 5}, Dropout: 1}, []string{"embedding_dim: 1048576", "hidden[0]: 0", "dropout: 1"}},
 		{Spec{Name: "deepfm", EmbeddingDim: 4, Hidden: wide, Dropout: float32(math.NaN())}, []string{"hidden: 17 layers", "hidden[1]: a", "dropout: NaN"}},

@@ -14,7 +14,7 @@ type nfm struct {
 	dim          int
 	linear       layer.Sum
 	pairs        layer.BiInteraction
-	deep         *layer.MLP
+	deep         network
 	share        float32 // of the last Forward's input
 	logits, part []float32
 	products     []float32 // [n, dim]
@@ -26,7 +26,7 @@ func newNFM(s Spec, fields int) Model {
 		dim:    s.EmbeddingDim,
 		linear: layer.Sum{Width: fields},
 		pairs:  layer.BiInteraction{Fields: fields, Dim: s.EmbeddingDim},
-		deep:   layer.NewMLP(s.EmbeddingDim, s.Hidden, s.Dropout, s.BatchNorm),
+		deep:   s.newNetwork(s.EmbeddingDim),
 	}
 }
 

@@ -35,6 +35,13 @@ type Spec struct {
 	Dropout float32 `json:"dropout,omitempty"`
 	// BatchNorm normalises every hidden layer before its activation.
 	BatchNorm bool `json:"batch_norm,omitempty"`
+	// Tower is the shape of the networks: MLP (the default, empty), Hourglass or
+	// Parallel. The latter two are residual blocks, one for each width of Hidden,
+	// that add to a vector of TowerWidth (default 400); NormPlacement is PreNorm
+	// (the default) or PeriNorm.
+	Tower         string `json:"tower,omitempty"`
+	TowerWidth    int    `json:"tower_width,omitempty"`
+	NormPlacement string `json:"norm_placement,omitempty"`
 
 	// CrossLayers is the number of cross layers (dcn, dcnv2; default 3).
 	CrossLayers int `json:"cross_layers,omitempty"`
@@ -138,8 +145,9 @@ func (s Spec) WithDefaults() Spec {
 		s.EmbeddingDim = 10
 	}
 	if d.hasNetwork(s) && len(s.Hidden) == 0 {
-		s.Hidden = []int{400, 400, 400}
+		s.Hidden = s.defaultHidden()
 	}
+	s.towerDefaults()
 	if d.defaults != nil {
 		d.defaults(&s)
 	}
@@ -162,12 +170,13 @@ func (s Spec) Validate() error {
 	}
 	if d.hasNetwork(s) {
 		faults.widths("hidden", s.Hidden)
-	} else if len(s.Hidden) != 0 || s.BatchNorm || s.Dropout != 0 && d.options&dropout == 0 {
+		s.checkTower(&faults)
+	} else if len(s.Hidden) != 0 || s.BatchNorm || s.Tower != "" || s.TowerWidth != 0 || s.NormPlacement != "" || s.Dropout != 0 && d.options&dropout == 0 {
 		name := s.Name
 		if d.network {
 			name += " with cross_structure " + CrossNetOnly
 		}
-		faults.add("hidden, dropout, batch_norm: model %s has no hidden layers; remove them", name)
+		faults.add("hidden, dropout, batch_norm, tower: model %s has no hidden layers; remove them", name)
 	}
 	faults.probability("dropout", s.Dropout)
 	s.checkOptions(d, &faults)

@@ -12,7 +12,7 @@ var wideDeepDefinition = definition{name: "wide_deep", embedding: true, network:
 type wideDeep struct {
 	dim    int
 	linear layer.Sum
-	deep   *layer.MLP
+	deep   network
 	share  float32 // of the last Forward's input
 	logits []float32
 	part   []float32 // [n], the network's logit
@@ -22,7 +22,7 @@ func newWideDeep(s Spec, fields int) Model {
 	return &wideDeep{
 		dim:    s.EmbeddingDim,
 		linear: layer.Sum{Width: fields},
-		deep:   layer.NewMLP(fields*s.EmbeddingDim, s.Hidden, s.Dropout, s.BatchNorm),
+		deep:   s.newNetwork(fields * s.EmbeddingDim),
 	}
 }
 

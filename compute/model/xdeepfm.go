@@ -18,7 +18,7 @@ type xDeepFM struct {
 	linear layer.Sum
 	cin    layer.CIN
 	head   layer.Linear // of the interaction network
-	deep   *layer.MLP
+	deep   network
 
 	params         []Param
 	atHead, atDeep int // where the tensors of the head and of the network begin
@@ -47,14 +47,12 @@ func newXDeepFM(s Spec, fields int) Model {
 		dim:    s.EmbeddingDim,
 		linear: layer.Sum{Width: fields},
 		cin:    layer.CIN{Fields: fields, Dim: s.EmbeddingDim, Units: s.CINUnits},
-		deep:   layer.NewMLP(fields*s.EmbeddingDim, s.Hidden, s.Dropout, s.BatchNorm),
+		deep:   s.newNetwork(fields * s.EmbeddingDim),
 	}
 	m.head = layer.Linear{In: m.cin.Width(), Out: 1}
 	var all layout
 	all.add(m.cin.Params("cin")...)
-	m.atHead = all.add(
-		Param{Name: "cin.fc.weight", Shape: []int{1, m.head.In}, Init: layer.Xavier(m.head.In, 1)},
-		Param{Name: "cin.fc.bias", Shape: []int{1}})
+	m.atHead = all.add(layer.LinearParams("cin.fc", m.head.In, 1)...)
 	m.atDeep = all.add(m.deep.Params("mlp")...)
 	m.params = all
 	return m

@@ -27,6 +27,11 @@ func zooSpecs() []Spec {
 		{Name: "autoint", EmbeddingDim: 8, AttentionLayers: 1, Heads: 2, Residual: new(bool), Scale: true, Wide: true, Dropout: 0.2},
 		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{9}, AttentionLayers: 1, AttentionDim: 6, Heads: 3, LayerNorm: true},
 		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{9}, BatchNorm: true, AttentionLayers: 1, Dropout: 0.2, Scale: true, Wide: true},
+		{Name: "dnn", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Hourglass, TowerWidth: 9, Dropout: 0.2},
+		{Name: "deepfm", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Parallel, TowerWidth: 9, NormPlacement: PeriNorm, Dropout: 0.2},
+		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{4}, Tower: Parallel, TowerWidth: 9},
+		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Hourglass, TowerWidth: 8, NormPlacement: PeriNorm, AttentionLayers: 1},
+		{Name: "finalmlp", EmbeddingDim: 3, Hidden: []int{4}, Hidden2: []int{3, 3}, Tower: Hourglass, TowerWidth: 6, Heads: 2},
 		{Name: "nfm", EmbeddingDim: 6, Hidden: []int{9, 5}},
 		{Name: "nfm", EmbeddingDim: 6, Hidden: []int{9}, BatchNorm: true, Dropout: 0.2},
 		{Name: "afm", EmbeddingDim: 4},
@@ -77,6 +82,28 @@ func TestZooParameterCountsMatchBARS(t *testing.T) {
 		}
 		if got := parameters(m, c.rows); got != c.want {
 			t.Errorf("%+v has %d parameters over %d rows, want %d", c.spec, got, c.rows, c.want)
+		}
+	}
+}
+
+// TestTowerParameterCounts counts what the formulas have: with z the width, h
+// that of a block's hidden layer and b blocks, a lift of (in+1)z, blocks of
+// 2zh+h+z and a norm of 2z each, one more norm, and a last layer of z+1. Peri-LN
+// has b+1 norms more.
+func TestTowerParameterCounts(t *testing.T) {
+	const in, z, h, b = 100, 400, 64, 3
+	const want = (in+1)*z + b*(2*z*h+h+z+2*z) + 2*z + z + 1
+	for placement, count := range map[string]int{PreNorm: want, PeriNorm: want + (b+1)*2*z} {
+		for _, tower := range []string{Hourglass, Parallel} {
+			m, err := New(Spec{
+				Name: "dnn", EmbeddingDim: 10, Hidden: []int{h, h, h}, Tower: tower, TowerWidth: z, NormPlacement: placement,
+			}, in/10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := parameters(m, 0); got != count {
+				t.Errorf("%s, %s: %d parameters, want %d", tower, placement, got, count)
+			}
 		}
 	}
 }
@@ -158,12 +185,12 @@ func zooFaults() []zooFault {
 		{Spec{Name: "dcn", CrossLayers: -1}, "cross_layers: -1"},
 		{Spec{Name: "dcn", CrossStructure: Stacked}, "cross_structure: model dcn"},
 		{Spec{Name: "dcnv2", CrossStructure: "beside"}, `cross_structure: "beside" is none of parallel, stacked, crossnet_only`},
-		{Spec{Name: "dcnv2", CrossStructure: CrossNetOnly, Hidden: []int{4}}, "hidden, dropout, batch_norm"},
+		{Spec{Name: "dcnv2", CrossStructure: CrossNetOnly, Hidden: []int{4}}, "hidden, dropout, batch_norm, tower"},
 		{Spec{Name: "dcnv2", Experts: 2}, "experts: only a mixture"},
 		{Spec{Name: "dcnv2", LowRank: LowRankMax + 1}, "low_rank: 4097"},
 		{Spec{Name: "xdeepfm", CINUnits: []int{3, 0}}, "cin_units[1]: 0"},
 		{Spec{Name: "autoint", AttentionDim: 6, Heads: 4}, "heads: 4 do not divide the attention_dim of 6"},
-		{Spec{Name: "autoint", Hidden: []int{4}}, "hidden, dropout, batch_norm: model autoint has no hidden layers"},
+		{Spec{Name: "autoint", Hidden: []int{4}}, "hidden, dropout, batch_norm, tower: model autoint has no hidden layers"},
 		{Spec{Name: "autoint", AttentionLayers: 65, Dropout: 1}, "attention_layers: 65"},
 		{Spec{Name: "afm", Dropout2: -1}, "dropout2: -1"},
 		{Spec{Name: "fwfm", LinearType: "lw"}, `linear_type: "lw" is none of LW, FeLV, FiLV`},
@@ -175,6 +202,13 @@ func zooFaults() []zooFault {
 		{Spec{Name: "finalmlp", GateHidden: []int{4}, Context1: []int{4}}, "context1[0]: no field has the number 4"},
 		{Spec{Name: "finalmlp", GateHidden: []int{4}, Context1: []int{1}, Context2: []int{0, 1}}, "context2[1]: field 1 steers a gate already"},
 		{Spec{Name: "finalmlp", GateHidden: []int{0}}, "gate_hidden[0]: 0"},
+		{Spec{Name: "finalmlp", Tower: Hourglass, Heads: 3}, "heads: 3 do not divide the tower_width of 400"},
+		{Spec{Name: "dnn", Tower: "deep"}, `tower: "deep" is none of mlp, hourglass, parallel`},
+		{Spec{Name: "dnn", TowerWidth: 9}, "tower_width, norm_placement: only towers of residual blocks"},
+		{Spec{Name: "dnn", Tower: Parallel, TowerWidth: HiddenWidthMax + 1}, "tower_width: 65537"},
+		{Spec{Name: "dnn", Tower: Parallel, NormPlacement: "post"}, `norm_placement: "post" is none of pre, peri`},
+		{Spec{Name: "dnn", Tower: Hourglass, BatchNorm: true}, "batch_norm: residual blocks"},
+		{Spec{Name: "fm", Tower: Hourglass}, "tower: model fm has no hidden layers"},
 	}
 }
 

@@ -49,12 +49,41 @@ def mlp(t, name, x, hidden, batch_norm=False, out=1):
     return x
 
 
+def residual(t, s, name, x, hidden, out=1):
+    """A tower of residual blocks, as mlp."""
+    width, peri = s["tower_width"], s["norm_placement"] == "peri"
+
+    def linear(name, x, out):
+        return F.linear(x, t.get(name + ".weight", out, x.shape[1]), t.get(name + ".bias", out))
+
+    def norm(name, x):
+        return F.layer_norm(x, (width,), t.get(name + ".weight", width), t.get(name + ".bias", width))
+
+    z = linear(name + ".lift", x, width)
+    if peri:
+        z = norm(name + ".entry", z)
+    first = z
+    for i, h in enumerate(hidden):
+        block = f"{name}.{i}"
+        f = F.relu(linear(block + ".up", norm(block + ".norm", first if s["tower"] == "parallel" else z), h))
+        f = linear(block + ".down", f, width)
+        z = z + (norm(block + ".after", f) if peri else f)
+    y = norm(name + ".norm", z)
+    return linear(f"{name}.{len(hidden)}", y, out) if out else y
+
+
 def pairs():
     return torch.triu_indices(FIELDS, FIELDS, offset=1)
 
 
+def tower(t, s, name, x, hidden="hidden", norm="batch_norm", out=0):
+    if "tower" in s:
+        return residual(t, s, name, x, s[hidden], out)
+    return mlp(t, name, x, s[hidden], s.get(norm, False), out)
+
+
 def network(t, s, x):
-    return mlp(t, "mlp", x, s["hidden"], s.get("batch_norm", False))
+    return tower(t, s, "mlp", x, out=1)
 
 
 def dnn(t, s, e):
@@ -85,7 +114,7 @@ def cross_out(t, s, e, crossed):
     if structure == "stacked":
         return network(t, s, crossed)
     if structure == "parallel":
-        deep = mlp(t, "mlp", e.flatten(1), s["hidden"], s.get("batch_norm", False), out=0)
+        deep = tower(t, s, "mlp", e.flatten(1))
         crossed = torch.cat([crossed, deep], dim=1)
     return F.linear(crossed, t.get("fc.weight", 1, crossed.shape[1]), t.get("fc.bias", 1))
 
@@ -206,7 +235,7 @@ def finalmlp(t, s, *columns):
             fields = s.get(f"context{i}", [])
             context = columns[1][:, fields].flatten(1) if fields else t.get(f"gate{i}.context", e.shape[2]).repeat(SAMPLES, 1)
             x = x * 2 * torch.sigmoid(mlp(t, f"gate{i}", context, s["gate_hidden"], out=x.shape[1]))
-        out.append(mlp(t, f"mlp{i}", x, s[hidden], s.get(norm, False), out=0))
+        out.append(tower(t, s, f"mlp{i}", x, hidden, norm))
     x, y = out
     heads = s["heads"]
     a, b = x.shape[1] // heads, y.shape[1] // heads
@@ -243,6 +272,13 @@ CASES = [
     (finalmlp, {"embedding_dim": 2, "hidden": [5, 4], "hidden2": [6], "batch_norm2": True, "heads": 2}, [2]),
     (finalmlp, {"embedding_dim": 2, "hidden": [4], "batch_norm": True, "hidden2": [2], "heads": 1,
                 "gate_hidden": [3], "context1": [2, 0]}, [2, 2]),
+    (dnn, {"embedding_dim": 3, "hidden": [4, 3], "tower": "hourglass", "tower_width": 7, "norm_placement": "pre"}, [3]),
+    (dnn, {"embedding_dim": 3, "hidden": [4, 3, 2], "tower": "hourglass", "tower_width": 6, "norm_placement": "peri"}, [3]),
+    (wide_deep, {"embedding_dim": 2, "hidden": [4, 3], "tower": "parallel", "tower_width": 7, "norm_placement": "pre"}, [1, 2]),
+    (dcnv2, {"embedding_dim": 2, "hidden": [4, 3], "cross_layers": 1, "cross_structure": "parallel", "tower": "parallel",
+             "tower_width": 6, "norm_placement": "peri"}, [2]),
+    (finalmlp, {"embedding_dim": 2, "hidden": [4, 3], "hidden2": [3], "heads": 2, "tower": "hourglass", "tower_width": 6,
+                "norm_placement": "pre"}, [2]),
 ]
 
 
