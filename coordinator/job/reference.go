@@ -79,9 +79,13 @@ var jobRules = map[string]rule{
 	"spec.model":               means("The model. An option that a model does not have must be left out."),
 	"spec.model.name":          means("Which model.").of(model.Names()...),
 	"spec.model.embedding_dim": means("Width of the embedding vector of one key (all but lr); of ffm, for each other field.").in(0, model.EmbeddingDimMax),
-	"spec.model.hidden":        means("Widths of the hidden layers of the network, first to last. For lr, fm, fwfm, ffm, afm, autoint and cross_structure crossnet_only, which have no network, it must be left out.").byDefault("`[400, 400, 400]` where there is a network"),
+	"spec.model.hidden":        means("Widths of the hidden layers of the network, first to last. For lr, fm, fwfm, ffm, afm, autoint and cross_structure crossnet_only, which have no network, it must be left out.").byDefault("`[400, 400, 400]` where there is a network; `[100, 100, 100]` with tower hourglass and parallel"),
 	"spec.model.dropout":       means("Probability that a hidden unit (of a network) or an attention weight (autoint, autoint_plus, afm) is dropped in training, in [0, 1).").in(0, 1),
 	"spec.model.batch_norm":    means("Normalise every hidden layer of the network before its activation, by the statistics of the lane."),
+
+	"spec.model.tower":          means("Shape of the networks: layers one after the other (mlp); residual blocks, one for each width of hidden, that add to a wide vector, one after the other (hourglass) or all of its first value (parallel).").of(append([]string{""}, model.Towers()...)...).byDefault("mlp"),
+	"spec.model.tower_width":    means("Width of the vector that residual blocks add to.").in(0, model.HiddenWidthMax).byDefault("400 with hourglass and parallel"),
+	"spec.model.norm_placement": means("Layer norms of residual blocks: in front of every block and behind the last (pre), or also behind every block and in front of the first (peri).").of(append([]string{""}, model.NormPlacements()...)...).byDefault("pre with hourglass and parallel"),
 
 	"spec.model.cross_layers":     means("Cross layers (dcn, dcnv2).").in(0, model.CrossLayersMax).byDefault("3"),
 	"spec.model.cross_structure":  means("Where the network stands: beside the cross layers (parallel), on top of them (stacked; dcnv2), or nowhere (crossnet_only) (dcn, dcnv2).").of(append([]string{""}, model.CrossStructures()...)...).byDefault("parallel"),
@@ -97,7 +101,7 @@ var jobRules = map[string]rule{
 	"spec.model.wide":             means("Add the first-order weights of the keys (autoint, autoint_plus)."),
 	"spec.model.linear_type":      means("First-order part of fwfm: a weight per key (LW), a vector per key (FeLV) or a vector per field (FiLV).").of(append([]string{""}, model.LinearTypes()...)...).byDefault("FiLV"),
 	"spec.model.interaction":      means("Input of dlrm's network: the dot products of all pairs of embeddings (dot) or the embeddings themselves (cat).").of(append([]string{""}, model.Interactions()...)...).byDefault("dot"),
-	"spec.model.hidden2":          means("Widths of the hidden layers of the second network (finalmlp).").byDefault("`[400, 400, 400]` for finalmlp"),
+	"spec.model.hidden2":          means("Widths of the hidden layers of the second network (finalmlp).").byDefault("as hidden, for finalmlp"),
 	"spec.model.dropout2":         means("Dropout of the second network (finalmlp) or of the pooled products (afm).").in(0, 1),
 	"spec.model.batch_norm2":      means("Normalise every hidden layer of the second network (finalmlp)."),
 	"spec.model.gate_hidden":      means("Widths of the hidden layers of the gates in front of the two networks (finalmlp).").byDefault("no gates"),
