@@ -1,6 +1,5 @@
 package model
 
-
 var dnnDefinition = definition{name: "dnn", embedding: true, network: true, build: newDNN}
 
 // dnn is a network over the embeddings of all fields side by side.
