@@ -143,7 +143,12 @@ func (s *Server) Run(ctx context.Context) error {
 		case err := <-s.fatal:
 			return err
 		case <-stop.Done():
-			return nil
+			select {
+			case err := <-s.fatal: // both at once
+				return err
+			default:
+				return nil
+			}
 		}
 	})
 	work.Go(func() error {

@@ -56,11 +56,12 @@ type CheckpointFile struct {
 // Version returns the version of the view; 0 when it is not configured.
 func (v *View) Version() uint64 { return binary.LittleEndian.Uint64(v.meta) }
 
-// WriteCheckpoint writes the model as a checkpoint file.
+// WriteCheckpoint writes the model as a checkpoint file; see WriteTo.
 func (v *View) WriteCheckpoint(w io.Writer) (CheckpointFile, error) {
 	if !v.open || len(v.meta) == metaSize {
-		return CheckpointFile{}, errors.New("write checkpoint: the view is released or of a shard without schema")
+		return CheckpointFile{}, errors.New("write checkpoint: the view was written or released, or is of a shard without schema")
 	}
+	v.open = false
 	schema, err := ParseSchema(v.meta[metaSize:])
 	if err != nil {
 		return CheckpointFile{}, fmt.Errorf("write checkpoint: %w", err)

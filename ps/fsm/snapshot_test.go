@@ -195,12 +195,15 @@ func TestWriteErrorsAreReported(t *testing.T) {
 	t.Parallel()
 	st := halfway(t, example(2, 1))
 	defer st.Close()
-	v := st.View()
-	defer v.Release()
 	for left := 0; left < 3000; left += 100 {
+		v := st.View()
 		if _, err := v.WriteTo(&failing{left}); err == nil || err.Error() != "full" {
 			t.Errorf("a disk of %d bytes: error %v", left, err)
 		}
+		if _, err := v.WriteTo(io.Discard); err == nil {
+			t.Error("a view was written twice")
+		}
+		v.Release()
 	}
 }
 
@@ -263,7 +266,8 @@ func TestForgedSnapshotsAreRefused(t *testing.T) {
 	f("kind 2 behind kind 3", meta, full, block(blockRows, 0, nil))
 	f("number 7 of 2", meta, block(blockRows, 7, nil))
 	f("multiple of", meta, block(blockRows, 0, make([]byte, 3)))
-	f("twice", meta, block(blockRows, 0, v.tables[0].Block(nil, 0)), block(blockRows, 0, v.tables[0].Block(nil, 0)))
+	rows := block(blockRows, 0, v.tables[0].Block(nil, 0))
+	f("twice", meta, rows, rows)
 	f("bytes of floats", meta, full, block(blockDense, 2, make([]byte, 4)))
 	f("bytes of floats", meta, block(blockDense, 0, make([]byte, 3)))
 	f("0 of 180 floats of dense tensor 1", meta)

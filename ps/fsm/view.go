@@ -137,11 +137,12 @@ func (v *View) Release() {
 }
 
 // WriteTo writes the snapshot that Restore reads. Equal states give equal
-// bytes if their rows were created in the same order.
+// bytes if their rows were created in the same order. A view can be written once.
 func (v *View) WriteTo(w io.Writer) (int64, error) {
 	if !v.open {
-		return 0, errors.New("write snapshot: the view is released")
+		return 0, errors.New("write snapshot: the view was written or released")
 	}
+	v.open = false
 	b := newBlockWriter(w)
 	b.magic(snapshotMagic)
 	b.block(blockMeta, 0, v.meta)

@@ -111,3 +111,32 @@ func BenchmarkCreate(b *testing.B) {
 		t.UpdateRows(nil, keys, nil, g, optim.At(2))
 	})
 }
+
+// BenchmarkUpdateBesideView has steps of four batches beside a view that nobody
+// reads: what the first of them costs, the next eight, and one without a view.
+func BenchmarkUpdateBesideView(b *testing.B) {
+	t, keys := benchTable(b, benchRows(), optim.LAMB)
+	ask, g := batches(keys), make([]float32, benchBatch*t.Width())
+	random.Init{Kind: random.Normal, Scale: .01}.Fill(g, 1)
+	n := uint64(0)
+	steps := func(count int) float64 {
+		start := cpu()
+		for range 4 * count {
+			n++
+			t.UpdateRows(nil, ask[n%256], nil, g, optim.At(1+n))
+		}
+		return 1e3 * (cpu() - start).Seconds() / float64(count)
+	}
+	var alone, first, next []float64
+	for b.Loop() {
+		alone = append(alone, steps(9))
+		v := t.View()
+		first = append(first, steps(1))
+		next = append(next, steps(8))
+		v.Release()
+	}
+	for name, all := range map[string][]float64{"alone": alone, "first": first, "next": next} {
+		slices.Sort(all)
+		b.ReportMetric(all[len(all)/2], name+"-cpu-ms/step")
+	}
+}

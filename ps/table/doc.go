@@ -3,8 +3,8 @@
 //
 // A table knows nothing of versions, lanes or locks. Reading methods (Row,
 // Gather, Init, Hash, Rows) may run at the same time; Update and View must run
-// alone. A View stays readable, from any goroutine, while updates go on: pages
-// are copied before they are changed.
+// alone. A View stays readable, from any goroutine, while updates go on: rows
+// are put aside before they are changed.
 //
 // Reading never creates a row. An absent row reads as Init, which is a pure
 // function of seed, table, column and key, so neither the order of arrival nor

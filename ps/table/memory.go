@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -51,42 +52,33 @@ func (r region) release() {
 	}
 }
 
-// page is the unit of copy-on-write.
-type page struct {
-	mem []byte
-	// refs counts the table and the views that hold the page. It leaves one
-	// only by View, which runs alone, so a writer that reads one owns the page.
-	refs atomic.Int32
-}
-
 const (
 	slabMin = 1 << 20
 	slabMax = 32 << 20
 )
 
-// pool hands out the pages of one table. It outlives the table while views
-// still hold pages.
+// pool hands out the pages of one table and of its views. It outlives the table
+// while there are views.
 type pool struct {
 	pageBytes int
+	// views are those of the table that are not released.
+	views atomic.Pointer[[]*View]
 
-	mu     sync.Mutex // guards all below
-	slabs  []region
-	rest   []byte // of the newest slab
-	free   []*page
-	live   int // pages handed out
-	bytes  int // of all slabs
-	closed bool
+	mu    sync.Mutex // guards all below
+	slabs []region
+	rest  []byte // of the newest slab
+	free  []unsafe.Pointer
+	users int // the table and its views
+	bytes int // of all slabs
 }
 
-// get returns a page with one reference; its content is arbitrary.
-func (p *pool) get() *page {
+// get returns a page; its content is arbitrary.
+func (p *pool) get() unsafe.Pointer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.live++
 	if n := len(p.free); n > 0 {
 		g := p.free[n-1]
 		p.free = p.free[:n-1]
-		g.refs.Store(1)
 		return g
 	}
 	if len(p.rest) < p.pageBytes {
@@ -99,45 +91,54 @@ func (p *pool) get() *page {
 		p.rest = s.mem
 		p.bytes += size
 	}
-	g := &page{mem: p.rest[:p.pageBytes:p.pageBytes]}
+	g := unsafe.Pointer(unsafe.SliceData(p.rest))
 	p.rest = p.rest[p.pageBytes:]
-	g.refs.Store(1)
 	return g
 }
 
-// put drops one reference of each page.
-func (p *pool) put(pages ...*page) {
+// enter adds a user, and v to the views unless it is nil.
+func (p *pool) enter(v *View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, g := range pages {
-		switch n := g.refs.Add(-1); {
-		case n < 0:
-			panic("ps/table: BUG: page released twice")
-		case n == 0:
-			p.live--
-			p.free = append(p.free, g)
-		}
+	p.users++
+	if v != nil {
+		p.setViews(append(p.all(), v))
 	}
-	p.unmapUnused()
 }
 
-// close lets the memory go as soon as no page is in use.
-func (p *pool) close() {
+// leave ends a use, of v unless it is nil, and takes pages back. With the last
+// user the memory goes.
+func (p *pool) leave(v *View, pages []unsafe.Pointer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closed = true
-	p.unmapUnused()
-}
-
-// unmapUnused is called with mu held.
-func (p *pool) unmapUnused() {
-	if !p.closed || p.live > 0 {
+	p.free = append(p.free, pages...)
+	if v != nil {
+		p.setViews(slices.DeleteFunc(p.all(), func(o *View) bool { return o == v }))
+	}
+	if p.users--; p.users > 0 {
 		return
 	}
 	for _, s := range p.slabs {
 		s.release()
 	}
 	p.slabs, p.rest, p.free, p.bytes = nil, nil, nil, 0
+}
+
+// all returns a copy of the views there are.
+func (p *pool) all() []*View {
+	if v := p.views.Load(); v != nil {
+		return slices.Clone(*v)
+	}
+	return nil
+}
+
+// setViews is called with mu held.
+func (p *pool) setViews(views []*View) {
+	if len(views) == 0 {
+		p.views.Store(nil)
+		return
+	}
+	p.views.Store(&views)
 }
 
 // size returns the bytes of all slabs.

@@ -43,13 +43,8 @@ type Table struct {
 	stride    int  // bytes of a row in a page
 	rowBits   uint // log2 of the rows of a page
 
-	pool  *pool
-	pages []*page
-	base  []unsafe.Pointer // of the pages' memory
-	// viewed says which pages a view was taken of since they were last owned,
-	// viewedPages how many: looking at the pages' own counts costs a memory access.
-	viewed      []bool
-	viewedPages int
+	pool *pool
+	base []unsafe.Pointer // of the pages
 
 	rows  int
 	index index
@@ -94,6 +89,7 @@ func New(s Schema, seed uint64) (*Table, error) {
 	t.rowBits = uint(bits.Len(uint(max(1, pageMax/(t.stride+keyBytes)))) - 1)
 	// Whole cache lines, so that rows of whole lines lie on no more of them.
 	t.pool = &pool{pageBytes: ((t.stride<<t.rowBits+7)&^7 + keyBytes<<t.rowBits + 63) &^ 63}
+	t.pool.enter(nil)
 	return t, nil
 }
 
@@ -123,10 +119,9 @@ func (t *Table) Hash() [2]uint64 { return t.hash }
 // Close frees the memory once the last view is released. The table must not be
 // used afterwards.
 func (t *Table) Close() {
-	t.pool.put(t.pages...)
-	t.pool.close()
+	t.pool.leave(nil, nil)
 	t.index.release()
-	t.pages, t.base, t.viewed, t.viewedPages = nil, nil, nil, 0
+	t.base = nil
 	t.rows, t.hash = 0, [2]uint64{}
 }
 
@@ -235,14 +230,11 @@ func (t *Table) create(k shard.Key, h uint64) unsafe.Pointer {
 		panic(fmt.Sprintf("ps/table: table %q has %d rows, the most a shard can hold: use more shards", t.schema.Name, t.rows))
 	}
 	n := uint32(t.rows)
-	if t.rows == len(t.pages)<<t.rowBits {
-		p := t.pool.get()
-		t.pages = append(t.pages, p)
-		t.base = append(t.base, unsafe.Pointer(unsafe.SliceData(p.mem)))
-		t.viewed = append(t.viewed, false)
+	if t.rows == len(t.base)<<t.rowBits {
+		t.base = append(t.base, t.pool.get())
 	}
 	t.rows++
-	mem := t.writable(n)
+	mem := t.at(n)
 	clear(unsafe.Slice((*byte)(mem), t.stride))
 	t.keysOf(t.base[n>>t.rowBits])[n&(1<<t.rowBits-1)] = k
 	t.index.insert(k, h, n)
@@ -259,26 +251,15 @@ func (t *Table) keysOf(page unsafe.Pointer) []shard.Key {
 	return unsafe.Slice((*shard.Key)(unsafe.Add(page, (t.stride<<t.rowBits+7)&^7)), 1<<t.rowBits)
 }
 
-// writable is at for writing: a page that a view holds is copied first.
+// writable is at for writing: views keep the row as it is before.
 func (t *Table) writable(row uint32) unsafe.Pointer {
-	if t.viewedPages > 0 && t.viewed[row>>t.rowBits] {
-		t.own(int(row >> t.rowBits))
+	mem := t.at(row)
+	if views := t.pool.views.Load(); views != nil {
+		for _, v := range *views {
+			v.keep(row, mem)
+		}
 	}
-	return t.at(row)
-}
-
-// own makes a page the table's alone.
-func (t *Table) own(p int) {
-	t.viewed[p] = false
-	t.viewedPages--
-	old := t.pages[p]
-	if old.refs.Load() == 1 {
-		return // all views of it were released
-	}
-	own := t.pool.get()
-	copy(own.mem, old.mem)
-	t.pages[p], t.base[p] = own, unsafe.Pointer(unsafe.SliceData(own.mem))
-	t.pool.put(old)
+	return mem
 }
 
 // floats returns weights and slots of a row's memory.

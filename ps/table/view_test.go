@@ -36,22 +36,30 @@ func TestViewKeepsItsRowsWhileTheTableGoesOn(t *testing.T) {
 		defer plain.Close()
 		type held struct {
 			v    *View
-			rows []byte
+			rows []byte // expected
 			hash [2]uint64
+			all  [][]byte // blocks read so far
+			read int      // their bytes
 		}
-		var views []held
+		var views []*held
 		drop := func(i int) {
 			h := views[i]
-			if !bytes.Equal(blocks(h.v), h.rows) {
-				t.Fatal("a view changed")
-			}
 			again, err := New(schema(1), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer again.Close()
-			for j := range h.v.Blocks() {
-				if err := again.Load(h.v.Block(nil, j)); err != nil {
+			h.rows = h.rows[h.read:]
+			for j := len(h.all); j < h.v.Blocks(); j++ {
+				b := h.v.Block(nil, j)
+				if !bytes.HasPrefix(h.rows, b) {
+					t.Fatal("a view changed")
+				}
+				h.rows = h.rows[len(b):]
+				h.all = append(h.all, b)
+			}
+			for _, b := range h.all {
+				if err := again.Load(b); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -74,8 +82,23 @@ func TestViewKeepsItsRowsWhileTheTableGoesOn(t *testing.T) {
 				}
 			},
 			"view": func(t *rapid.T) {
-				v := tab.View()
-				views = append(views, held{v, blocks(v), tab.Hash()})
+				other := tab.View()
+				defer other.Release()
+				views = append(views, &held{v: tab.View(), rows: blocks(other), hash: tab.Hash()})
+			},
+			"read": func(t *rapid.T) {
+				if len(views) == 0 {
+					return
+				}
+				h := views[rapid.IntRange(0, len(views)-1).Draw(t, "view")]
+				if len(h.all) == h.v.Blocks() {
+					return
+				}
+				b := h.v.Block(nil, len(h.all))
+				if !bytes.HasPrefix(h.rows[h.read:], b) {
+					t.Fatal("a view changed")
+				}
+				h.all, h.read = append(h.all, b), h.read+len(b)
 			},
 			"release": func(t *rapid.T) {
 				if len(views) > 0 {
@@ -89,8 +112,8 @@ func TestViewKeepsItsRowsWhileTheTableGoesOn(t *testing.T) {
 		if tab.Hash() != plain.Hash() {
 			t.Fatal("views changed what updates do")
 		}
-		if live := tab.pool.live; live != len(tab.pages) {
-			t.Fatalf("%d pages in use by a table of %d after all views are released", live, len(tab.pages))
+		if p := tab.pool; p.users != 1 || p.views.Load() != nil || (p.bytes-len(p.rest))/p.pageBytes-len(p.free) != len(tab.base) {
+			t.Fatalf("%d users, %d bytes and %d free pages beside a table of %d after all views are released", p.users, p.bytes, len(p.free), len(tab.base))
 		}
 	})
 }
@@ -101,23 +124,25 @@ func TestViewIsReadWhileRowsChange(t *testing.T) {
 	for k := range shard.Key(3000) {
 		tab.Update(k, gradient(5, k, 1), optim.At(1))
 	}
-	v := tab.View()
-	want := blocks(v)
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		for range 5 {
+	first := tab.View()
+	want := blocks(first)
+	first.Release()
+	var readers sync.WaitGroup
+	for range 3 {
+		v := tab.View()
+		readers.Go(func() {
 			if !bytes.Equal(blocks(v), want) {
 				t.Error("a view changed")
 			}
-		}
-		v.Release()
-	})
+			v.Release()
+		})
+	}
 	for step := range uint64(5) {
 		for k := range shard.Key(4000) {
 			tab.Update(k, gradient(5, k, step+2), optim.At(step+2))
 		}
 	}
-	reader.Wait()
+	readers.Wait()
 }
 
 func TestViewOutlivesItsTable(t *testing.T) {
@@ -129,8 +154,9 @@ func TestViewOutlivesItsTable(t *testing.T) {
 	for k := range shard.Key(100000) { // enough for mapped memory
 		tab.Update(k, []float32{1, 2, 3, 4, 5}, optim.At(1))
 	}
-	v := tab.View()
-	want := blocks(v)
+	v, other := tab.View(), tab.View()
+	want := blocks(other)
+	other.Release()
 	tab.Close()
 	if !bytes.Equal(blocks(v), want) {
 		t.Error("closing the table changed a view of it")
@@ -140,8 +166,8 @@ func TestViewOutlivesItsTable(t *testing.T) {
 	}
 	pool := v.pool
 	v.Release()
-	if pool.size() != 0 || pool.live != 0 {
-		t.Errorf("%d bytes and %d pages are held after the last view", pool.size(), pool.live)
+	if pool.size() != 0 || pool.users != 0 {
+		t.Errorf("%d bytes and %d users are left after the last view", pool.size(), pool.users)
 	}
 }
 
