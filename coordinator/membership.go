@@ -159,6 +159,7 @@ func (l *leader) take(n *node, r *proto.NodeReport, now time.Time) {
 		run.noteGroups(n, l.nodes, now)
 		run.noteMemory(n)
 		run.noteWorker(n, before, now)
+		run.noteMoved(n, before, l.nodes, now)
 	}
 	l.poke()
 }

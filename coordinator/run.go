@@ -50,6 +50,10 @@ type run struct {
 	// leadersSeen is who led the shards, leadersSince since when.
 	leadersSeen  []string
 	leadersSince time.Time
+	// behind is since when a worker has delivered no lane while others did, by
+	// name. The clock stands outside of training, since paused.
+	behind map[string]time.Time
+	paused time.Time
 	// attempt is the checkpoint under way; nil: none. checkpointRequests wait for
 	// one, wantedStep is one that decide needs (0: none), checkpointAfter is when
 	// an automatic one may be tried again, checkpointError why the last one failed.
@@ -124,6 +128,7 @@ func newRun(e *entry) (*run, error) {
 // beginPhase prepares the memory of the phase the plan names.
 func (r *run) beginPhase() {
 	r.evaluation = nil
+	r.keepBehind(time.Unix(0, r.plan.enteredNano))
 	if r.phase() == proto.Phase_PHASE_SURVEYING {
 		n := r.job.Spec.Cluster.Shards
 		r.evaluation = &evaluation{epoch: r.plan.status.GetEpoch(), split: splitSurvey,

@@ -177,7 +177,10 @@ func (c *podCluster) start(pod string) {
 	expand := strings.NewReplacer("$(POD_NAME)", pod, "$(POD_IP)", address, "$(JOB_COMPLETION_INDEX)", number,
 		"/etc/fathom/credentials", filepath.Join(c.dir, secret), "/etc/fathom/job", jobDir, "/var/lib/fathom", data)
 	var args []string
-	for _, a := range container.Args {
+	for i, a := range container.Args {
+		if a == "--workers-job" || i > 0 && container.Args[i-1] == "--workers-job" {
+			continue // there is no API to keep the workers by
+		}
 		a = expand.Replace(a)
 		a = hostName.ReplaceAllStringFunc(a, func(h string) string { return c.addresses[h[:strings.Index(h, ".")]] })
 		if strings.HasPrefix(a, ":") {

@@ -16,6 +16,7 @@ import (
 	"github.com/fathom-train/fathom/coordinator"
 	"github.com/fathom-train/fathom/coordinator/store"
 	"github.com/fathom-train/fathom/deploy/certs"
+	"github.com/fathom-train/fathom/deploy/scale"
 	"github.com/fathom-train/fathom/proto/identity"
 )
 
@@ -26,6 +27,7 @@ func (a *app) newCoordinator() *cobra.Command {
 		embedded string
 		etcdDir  string
 		submit   string
+		workers  string
 	)
 	cmd := &cobra.Command{
 		Use:   "coordinator",
@@ -45,6 +47,13 @@ func (a *app) newCoordinator() *cobra.Command {
 				if err := secureStore(&cfg, etcdDir); err != nil {
 					return nil, nil, err
 				}
+				var kube *scale.Kubernetes
+				if workers != "" {
+					var err error
+					if kube, err = scale.InCluster(f.name, workers); err != nil {
+						return nil, nil, inputError{err}
+					}
+				}
 				etcd, err := embeddedStore(f.name, embedded, &cfg)
 				if err != nil {
 					return nil, nil, err
@@ -56,7 +65,11 @@ func (a *app) newCoordinator() *cobra.Command {
 					}
 					return nil, nil, err
 				}
-				return coordinatorProcess{s, etcd}, []string{"listen", s.Addr()}, nil
+				var scaler *scale.Scaler
+				if kube != nil {
+					scaler = scale.New(kube, demandOf(s), p.log)
+				}
+				return coordinatorProcess{s, etcd, scaler}, []string{"listen", s.Addr()}, nil
 			})
 		},
 	}
@@ -67,6 +80,7 @@ func (a *app) newCoordinator() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Cluster, "cluster", "", `prefix of all keys in etcd (default "fathom")`)
 	cmd.Flags().StringVar(&submit, "submit", "", "job file to submit once there is a leader, unless its name is known already")
 	cmd.Flags().StringVar(&etcdDir, "etcd-credentials", "", "directory of the credentials towards etcd (default those of --credentials)")
+	cmd.Flags().StringVar(&workers, "workers-job", "", "in a pod: keep this Kubernetes Job of the workers as the jobs need it")
 	cmd.Flags().DurationVar(&cfg.ReplaceAfter, "replace-after", time.Minute, "how long a parameter server may be gone before its replicas are made anew on others")
 	cmd.Flags().StringVar(&embedded, "embedded-etcd", "", "run etcd inside this process with its data in this directory")
 	cmd.MarkFlagsMutuallyExclusive("etcd", "embedded-etcd")
@@ -139,15 +153,35 @@ func privateCredentials(dir, name string) (server string, client credentials.Tra
 	return server, client, err
 }
 
-// coordinatorProcess is a coordinator and, when it has one, its own store.
-type coordinatorProcess struct {
-	*coordinator.Service
-	etcd *store.Embedded // nil: etcd is elsewhere
+// demandOf tells package scale what the coordinator wants.
+func demandOf(s *coordinator.Service) func() (scale.Demand, bool) {
+	return func() (scale.Demand, bool) {
+		d, leads := s.Demand()
+		seen := make(map[string]scale.Seen, len(d.Seen))
+		for name, w := range d.Seen {
+			seen[name] = scale.Seen(w)
+		}
+		return scale.Demand{Job: d.Job, Run: d.Run, Active: d.Active, Workers: d.Workers, Ended: d.Ended, Since: d.Since, Seen: seen}, leads
+	}
 }
 
-// Run runs both; the store stops after the coordinator, which still writes
+// coordinatorProcess is a coordinator and, when it has them, its own store and
+// what keeps the workers' Job.
+type coordinatorProcess struct {
+	*coordinator.Service
+	etcd   *store.Embedded // nil: etcd is elsewhere
+	scaler *scale.Scaler   // nil: others see to the workers
+}
+
+// Run runs all; the store stops after the coordinator, which still writes
 // while it stops.
 func (c coordinatorProcess) Run(ctx context.Context) error {
+	if c.scaler != nil {
+		scaling, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); c.scaler.Run(scaling) }()
+		defer func() { stop(); <-done }()
+	}
 	if c.etcd == nil {
 		return c.Service.Run(ctx)
 	}

@@ -72,6 +72,7 @@ secrets, which --secrets lists, or are asked of a cert-manager issuer
 	flags.StringVar(&o.EtcdSecret, "etcd-secret", "", "secret of the credentials towards that etcd")
 	flags.IntVar(&o.Coordinators, "coordinators", 2, "coordinators that stand for election")
 	flags.StringVar(&o.Issuer, "issuer", "", "cert-manager issuer in the namespace that signs the certificates")
+	flags.BoolVar(&o.Standing, "standing", false, "keep the cluster for further jobs: workers go with a job and come back with the next")
 	flags.StringVar(&o.Queue, "queue", "", "Kueue queue of the workers")
 	flags.BoolVar(&o.Monitor, "pod-monitor", false, "add a PodMonitor, for the Prometheus operator")
 	flags.Int64Var(&rows, "rows", 0, "rows the embedding table will have, to plan the servers' memory")

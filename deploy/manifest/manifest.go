@@ -43,6 +43,9 @@ type Options struct {
 	// Issuer is a cert-manager issuer in the namespace that signs all
 	// certificates; empty: the secrets exist (Secrets lists them).
 	Issuer string
+	// Standing clusters take further jobs: the workers go when a job is over and
+	// come back with the next one, instead of ending with this one.
+	Standing bool
 	// Queue is a Kueue queue for the workers; empty: none.
 	Queue string
 	// Monitor adds a PodMonitor, for clusters that have the kind.
@@ -139,6 +142,7 @@ func Render(j *job.Job, o Options) ([]Object, error) {
 	r := render{j, o}
 	var all []Object
 	all = append(all, r.accounts()...)
+	all = append(all, r.rights()...)
 	all = append(all, r.configMap())
 	all = append(all, r.certificates()...)
 	all = append(all, r.services()...)

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	psapi "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
@@ -52,7 +53,7 @@ func cases() map[string]manifest.Options {
 	plain, full := options(), options()
 	full.Namespace, full.StorageClass, full.DataClaim = "ml", "fast", "samples"
 	full.Etcd, full.EtcdSecret = []string{"https://etcd.example:2379"}, "etcd-client"
-	full.Issuer, full.Queue, full.Monitor, full.Coordinators = "fathom-ca", "gpu-free", true, 3
+	full.Issuer, full.Queue, full.Monitor, full.Coordinators, full.Standing = "fathom-ca", "gpu-free", true, 3, true
 	return map[string]manifest.Options{"plain": plain, "full": full}
 }
 
@@ -115,6 +116,8 @@ type typed struct {
 	budgets  map[string]*policyv1.PodDisruptionBudget
 	policies map[string]*networkingv1.NetworkPolicy
 	accounts map[string]*corev1.ServiceAccount
+	roles    map[string]*rbacv1.Role
+	bindings map[string]*rbacv1.RoleBinding
 	certs    map[string]map[string]any
 }
 
@@ -122,7 +125,7 @@ type typed struct {
 func decode(t *testing.T, objects []manifest.Object) typed {
 	t.Helper()
 	d := typed{map[string]bool{}, map[string]*appsv1.StatefulSet{}, map[string]*batchv1.Job{}, map[string]*corev1.Service{},
-		map[string]*policyv1.PodDisruptionBudget{}, map[string]*networkingv1.NetworkPolicy{}, map[string]*corev1.ServiceAccount{}, map[string]map[string]any{}}
+		map[string]*policyv1.PodDisruptionBudget{}, map[string]*networkingv1.NetworkPolicy{}, map[string]*corev1.ServiceAccount{}, map[string]*rbacv1.Role{}, map[string]*rbacv1.RoleBinding{}, map[string]map[string]any{}}
 	for _, o := range objects {
 		if d.names[o.Name()] {
 			t.Errorf("%s is rendered twice", o.Name())
@@ -153,6 +156,12 @@ func decode(t *testing.T, objects []manifest.Object) typed {
 		case "ServiceAccount":
 			d.accounts[name] = &corev1.ServiceAccount{}
 			into = d.accounts[name]
+		case "Role":
+			d.roles[name] = &rbacv1.Role{}
+			into = d.roles[name]
+		case "RoleBinding":
+			d.bindings[name] = &rbacv1.RoleBinding{}
+			into = d.bindings[name]
 		case "ConfigMap":
 			into = &corev1.ConfigMap{}
 		case "Certificate":
@@ -238,6 +247,37 @@ func TestObjectsFitTogether(t *testing.T) {
 			}
 			if len(p.Spec.Ingress) != len(template.Spec.Containers[0].Ports) {
 				t.Errorf("%s/%s: %d rules for %d ports", name, pod, len(p.Spec.Ingress), len(template.Spec.Containers[0].Ports))
+			}
+		}
+	}
+}
+
+// Only the coordinator talks to the API, and may do there only what package scale
+// does (whose tests use this very Role).
+func TestOnlyTheCoordinatorHasRights(t *testing.T) {
+	for name, o := range cases() {
+		d := decode(t, render(t, o))
+		for pod, template := range d.templates() {
+			if token := template.Spec.AutomountServiceAccountToken; token == nil || *token != (pod == "quickstart-coordinator") {
+				t.Errorf("%s/%s: token %v", name, pod, token)
+			}
+		}
+		if len(d.roles) != 1 || len(d.bindings) != 1 {
+			t.Fatalf("%s: %d roles, %d bindings", name, len(d.roles), len(d.bindings))
+		}
+		b := d.bindings["quickstart-coordinator"]
+		account := d.sets["quickstart-coordinator"].Spec.Template.Spec.ServiceAccountName
+		if len(b.Subjects) != 1 || b.Subjects[0].Name != account || b.Subjects[0].Namespace != d.accounts[account].Namespace || d.roles[b.RoleRef.Name] == nil {
+			t.Errorf("%s: binding %+v", name, b)
+		}
+		for _, rule := range d.roles[b.RoleRef.Name].Rules {
+			if slices.Contains(rule.Resources, "jobs") && (len(rule.ResourceNames) != 1 || d.jobs[rule.ResourceNames[0]] == nil) {
+				t.Errorf("%s: the rule for Jobs names %v", name, rule.ResourceNames)
+			}
+			for _, all := range slices.Concat(rule.Verbs, rule.APIGroups, rule.Resources) {
+				if all == "*" || all == "secrets" || all == "delete" {
+					t.Errorf("%s: rule %+v", name, rule)
+				}
 			}
 		}
 	}

@@ -22,6 +22,30 @@ func (r render) accounts() []Object {
 	return all
 }
 
+// rights let the coordinators keep the workers' Job, and nothing else. Pods have
+// no names that could be listed here: they may be seen, and evicted, which the
+// budgets of the other pods withstand.
+func (r render) rights() []Object {
+	name := r.name(compCoordinator)
+	rule := func(verbs []any, group, resource string) Object {
+		return Object{"apiGroups": []any{group}, "resources": []any{resource}, "verbs": verbs}
+	}
+	workers := rule([]any{"get", "patch"}, "batch", "jobs")
+	workers["resourceNames"] = []any{r.name(compWorker)}
+	return []Object{
+		object("rbac.authorization.k8s.io/v1", "Role", r.meta(name, compCoordinator), Object{"rules": []any{
+			workers,
+			rule([]any{"list"}, "", "pods"),
+			rule([]any{"create"}, "", "pods/eviction"),
+			rule([]any{"create"}, "", "events"),
+		}}),
+		object("rbac.authorization.k8s.io/v1", "RoleBinding", r.meta(name, compCoordinator), Object{
+			"roleRef":  Object{"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+			"subjects": []any{Object{"kind": "ServiceAccount", "name": name, "namespace": r.o.Namespace}},
+		}),
+	}
+}
+
 // jobFile is the key of the job in its ConfigMap, and the file's name.
 const jobFile = "job.json"
 

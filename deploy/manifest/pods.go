@@ -68,7 +68,7 @@ func (r render) coordinator() Object {
 	args := []string{"coordinator", "--name", podName, "--listen", fmt.Sprintf(":%d", grpcPort),
 		"--advertise", fmt.Sprintf("%s:%d", r.host(compCoordinator, podName), grpcPort), "--etcd", r.etcdURLs(),
 		"--cluster", "fathom/" + r.job.Metadata.Name, "--submit", jobPath + "/" + jobFile,
-		"--credentials", credentialsPath}
+		"--workers-job", r.name(compWorker), "--credentials", credentialsPath}
 	p := r.pod(compCoordinator, args)
 	p.mount("job", jobPath, Object{"configMap": Object{"name": r.job.Metadata.Name + "-job"}})
 	if r.o.EtcdSecret != "" {
@@ -111,12 +111,15 @@ func (r render) statefulSet(c component, n int, p *pod, storage string) Object {
 }
 
 // workers are one Indexed Job: a pod that is lost is replaced under its number,
-// and one that finds the job at fault ends it all.
+// and one that finds the job at fault ends it all. The coordinator that leads
+// changes how many there are (deploy/scale).
 func (r render) workers() Object {
 	n := r.job.Spec.Cluster.Workers
 	p := r.pod(compWorker, []string{"worker", "--name", r.name(compWorker) + "-$(JOB_COMPLETION_INDEX)",
-		"--coordinator", r.coordinators(), "--threads", strconv.Itoa(max(1, r.o.WorkerCPU/1000)), "--until", r.job.Metadata.Name,
-		"--credentials", credentialsPath})
+		"--coordinator", r.coordinators(), "--threads", strconv.Itoa(max(1, r.o.WorkerCPU/1000)), "--credentials", credentialsPath})
+	if !r.o.Standing {
+		p.args("--until", r.job.Metadata.Name)
+	}
 	p.resources(r.o.WorkerCPU, r.o.WorkerMemory)
 	if r.o.DataClaim != "" {
 		p.mount("samples", r.job.Spec.Data.Root, Object{"persistentVolumeClaim": Object{"claimName": r.o.DataClaim, "readOnly": true}})
@@ -210,7 +213,7 @@ func (r render) template(c component, p *pod, restart string) Object {
 	}
 	spec := Object{
 		"serviceAccountName":            r.name(c),
-		"automountServiceAccountToken":  false,
+		"automountServiceAccountToken":  c == compCoordinator, // it keeps the workers' Job
 		"enableServiceLinks":            false,
 		"restartPolicy":                 restart,
 		"terminationGracePeriodSeconds": 60,
