@@ -34,8 +34,15 @@ func TestModelsMatchPyTorch(t *testing.T) {
 	if err := json.Unmarshal(data, &cases); err != nil {
 		t.Fatal(err)
 	}
+	seen := map[string]bool{}
 	for i, g := range cases {
+		seen[g.Spec.Name] = true
 		t.Run(fmt.Sprint(i, g.Spec.Name), func(t *testing.T) { g.check(t) })
+	}
+	for _, name := range Names() {
+		if !seen[name] {
+			t.Errorf("no reference of %s", name)
+		}
 	}
 }
 

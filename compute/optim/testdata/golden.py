@@ -46,9 +46,9 @@ def norm(x):
     return math.sqrt(float((x * x).sum()))
 
 
-def lamb(lr, wd, eps=1e-6, b1=0.9, b2=0.999, apex=False, coupled=False, averaging=True):
+def lamb(lr, wd, eps=1e-6, b1=0.9, b2=0.999, apex=False, coupled=False, averaging=True, floor=0.0, least=0.0, most=math.inf):
     """TensorFlow Addons' lamb.py; with apex=True multi_tensor_lamb.cu without
-    its clipping of the gradient."""
+    its clipping of the gradient. The paper's phi is clip(max(norm, floor))."""
     def step(w, g, t, s):
         zeros(s, "m", "v")
         if coupled:
@@ -59,8 +59,9 @@ def lamb(lr, wd, eps=1e-6, b1=0.9, b2=0.999, apex=False, coupled=False, averagin
         if not coupled:
             u = u + wd * w
         ratio = 1.0
-        if (not apex or wd != 0) and norm(w) > 0 and norm(u) > 0:
-            ratio = norm(w) / norm(u)
+        weight = max(norm(w), floor)
+        if (not apex or wd != 0) and weight > 0 and norm(u) > 0:
+            ratio = min(max(weight / norm(u), least), most)
         return w - lr * ratio * u
     return step
 
@@ -137,6 +138,9 @@ cases = [
      by_hand(lamb(0.1, 0.2, apex=True, averaging=False))),
     ({"name": "lamb", "learning_rate": 0.1, "weight_decay": 0.2, "convention": "apex", "coupled": True},
      by_hand(lamb(0.1, 0.2, apex=True, coupled=True))),
+    ({"name": "lamb", "learning_rate": 0.1, "trust_floor": 30}, by_hand(lamb(0.1, 0.0, floor=30))),
+    ({"name": "lamb", "learning_rate": 0.1, "weight_decay": 0.2, "trust_min": 0.9, "trust_max": 1.1},
+     by_hand(lamb(0.1, 0.2, least=0.9, most=1.1))),
     ({"name": "lars", "learning_rate": 0.5, "weight_decay": 0.1, "trust_coefficient": 0.05, "momentum": 0.7},
      by_hand(lars(0.5, 0.7, 0.1, 0.05))),
     ({"name": "ftrl", "learning_rate": 0.2, "smoothing": 1, "l1": 0.3, "weight_decay": 0.1, "accumulator": 0.1},
