@@ -29,6 +29,17 @@ lint: ## check format, vet and staticcheck
 quickstart: ## train the example on a local cluster
 	go run ./cmd/fathom run deploy/jobs/quickstart.yaml
 
+MODELS ?= $(filter-out search,$(patsubst deploy/jobs/frappe-%.yaml,%,$(wildcard deploy/jobs/frappe-*.yaml)))
+three-seeds := [2021, 2022, 2023]
+models: ## train the Frappe jobs MODELS (default all) on the files in DATA, once per seed of SEEDS; CLUSTER= flags of fathom run
+	@test -n "$(DATA)" || { echo 'make models DATA=DIR: say where train.csv, valid.csv and test.csv of Frappe are'; exit 2; }
+	go build -o bin/fathom ./cmd/fathom
+	@for model in $(MODELS); do \
+	  echo "== $$model"; \
+	  bin/fathom run deploy/jobs/frappe-$$model.yaml --log-level warn --set spec.data.root=$(abspath $(DATA)) \
+	    --set 'spec.train.seeds=$(or $(SEEDS),$(three-seeds))' $(or $(CLUSTER),--workers 2 --ps 3 --replicas 3) || exit 1; \
+	done
+
 ci: ## run everything that a change must pass
 	.ci/run
 
@@ -36,4 +47,4 @@ proto: ## regenerate proto/*.pb.go (needs protoc, protoc-gen-go, protoc-gen-go-g
 	protoc --go_out=. --go_opt=module=github.com/fathom-train/fathom \
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/fathom-train/fathom proto/*.proto
 
-.PHONY: help build image test race lint quickstart ci proto sim faults
+.PHONY: help build image models test race lint quickstart ci proto sim faults
