@@ -15,7 +15,11 @@ import (
 //
 //	y = ReLU(norm(softmax(q k^T / scale) v + residual))
 //
-// The residual is the input, projected if In and Out differ.
+// The residual is the input, projected if In and Out differ. With Peri (Peri-LN,
+// Kim et al. 2025) one norm is in front of the projections and one behind the
+// mixture, and none on the residual:
+//
+//	y = ReLU(norm(softmax(q k^T / scale) v) + residual), with q, k, v of norm(x)
 type SelfAttention struct {
 	Fields, In, Out int
 	// Heads divides Out.
@@ -23,6 +27,8 @@ type SelfAttention struct {
 	// Residual adds the residual, Scale divides by the root of Out/Heads instead
 	// of 1, Norm applies LayerNorm.
 	Residual, Scale, Norm bool
+	// Peri is another place of the norms; it needs Norm.
+	Peri bool
 	// Rate is the dropout of the attention weights.
 	Rate float32
 
@@ -33,6 +39,13 @@ type SelfAttention struct {
 	weight  []float32 // [n, Heads, Fields, Fields], the softmax
 	y       []float32 // [n*Fields, Out]
 	norm    LayerNorm
+
+	// With Peri: the norm in front, its output and the gradient of that, and the
+	// gradient of the mixture.
+	before          LayerNorm
+	normed, dNormed []float32 // [n*Fields, In]
+	dMixed          []float32 // [n*Fields, Out]
+
 	dropout Dropout
 	scratch []attentionScratch // of every goroutine
 }
@@ -57,6 +70,9 @@ func (a *SelfAttention) Params(prefix string) []Param {
 	}
 	if a.Norm {
 		params = append(params, (&LayerNorm{Width: a.Out}).params(prefix+".norm")...)
+	}
+	if a.Peri {
+		params = append(params, (&LayerNorm{Width: a.In}).params(prefix+".before")...)
 	}
 	return params
 }
@@ -85,6 +101,10 @@ func (a *SelfAttention) Forward(p [][]float32, x []float32, n int, train bool, s
 		a.norm.Width = a.Out
 		a.norm.reset(rows)
 	}
+	if a.Peri {
+		a.before.Width, a.normed = a.In, grow(a.normed, len(x))
+		a.before.reset(rows)
+	}
 	a.inPieces(p, nil, nil, nil)
 	return a.y
 }
@@ -93,10 +113,15 @@ func (a *SelfAttention) Forward(p [][]float32, x []float32, n int, train bool, s
 func (a *SelfAttention) forward(p [][]float32, lo, hi int, s *attentionScratch) {
 	n, rows := hi-lo, (hi-lo)*a.Fields
 	x, y := a.rows(a.x, a.In, lo, hi), a.rows(a.y, a.Out, lo, hi)
+	in, first, at := x, lo*a.Fields, a.atNorm()
+	if a.Peri {
+		in = a.rows(a.normed, a.In, lo, hi)
+		a.before.forward(first, in, x, p[at+2], p[at+3])
+	}
 	q, k, v := a.rows(a.q, a.Out, lo, hi), a.rows(a.k, a.Out, lo, hi), a.rows(a.v, a.Out, lo, hi)
 	weight := a.rows(a.weight, a.Heads*a.Fields, lo, hi)
 	for i, to := range [...][]float32{q, k, v} {
-		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[i], a.In, to, a.Out, false)
+		gemm.Gemm(false, true, rows, a.Out, a.In, in, a.In, p[i], a.In, to, a.Out, false)
 	}
 	a.scores(n, weight, q, k)
 	if a.Scale {
@@ -104,14 +129,17 @@ func (a *SelfAttention) forward(p [][]float32, lo, hi int, s *attentionScratch) 
 	}
 	softmaxRows(weight, a.Fields)
 	a.mix(n, y, a.drop(s, weight, lo), v, false)
+	if a.Peri {
+		a.norm.forward(first, y, y, p[at], p[at+1])
+	}
 	switch {
 	case a.projects():
 		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[3], a.In, y, a.Out, true)
 	case a.Residual:
 		kernel.Add(y, x)
 	}
-	if a.Norm {
-		a.norm.forward(lo*a.Fields, y, y, p[a.atNorm()], p[a.atNorm()+1])
+	if a.Norm && !a.Peri {
+		a.norm.forward(first, y, y, p[at], p[at+1])
 	}
 	kernel.ReLU(y, y)
 }
@@ -170,13 +198,22 @@ func (a *SelfAttention) Backward(p, dp [][]float32, dx, dy []float32) {
 		clear(d)
 	}
 	kernel.ReLUGrad(dy, dy, a.y)
-	if a.Norm {
-		// Gamma and beta are sums over all samples, in order: several goroutines
-		// would only wait for each other.
-		at := a.atNorm()
+	// Gamma and beta are sums over all samples, in order: several goroutines would
+	// only wait for each other.
+	at := a.atNorm()
+	switch {
+	case a.Peri:
+		a.dMixed, a.dNormed = grow(a.dMixed, len(dy)), grow(a.dNormed, len(dx))
+		clear(a.dNormed)
+		a.norm.Backward(a.dMixed, dp[at], dp[at+1], dy, p[at])
+	case a.Norm:
 		a.norm.Backward(dy, dp[at], dp[at+1], dy, p[at])
 	}
 	a.inPieces(p, dp, dx, dy)
+	if a.Peri {
+		a.before.Backward(a.dNormed, dp[at+2], dp[at+3], a.dNormed, p[at+2])
+		kernel.Add(dx, a.dNormed)
+	}
 }
 
 // backward computes the gradients of samples lo to hi. Those of the tensors go
@@ -192,27 +229,36 @@ func (a *SelfAttention) backward(p, dp [][]float32, dx, dy []float32, lo, hi int
 	default:
 		clear(dx)
 	}
-	a.backwardWeights(dy, lo, hi, s)
-	gradients := [...][]float32{s.dq, s.dk, s.dv, dy}
-	for i, d := range gradients[:3] {
+	mixed, in := dy, x // of the attention: the gradient of its output, its input
+	if a.Peri {
+		mixed, in, dx = a.rows(a.dMixed, a.Out, lo, hi), a.rows(a.normed, a.In, lo, hi), a.rows(a.dNormed, a.In, lo, hi)
+	}
+	a.backwardWeights(mixed, lo, hi, s)
+	gradients := [...][]float32{s.dq, s.dk, s.dv}
+	for i, d := range gradients {
 		gemm.Gemm(false, false, rows, a.In, a.Out, d, a.Out, p[i], a.In, dx, a.In, true)
 	}
 	if ended != nil {
 		<-ended
 	}
 	for i, d := range gradients {
-		if i < 3 || a.projects() {
-			gemm.Gemm(true, false, a.Out, a.In, rows, d, a.Out, x, a.In, dp[i], a.In, true)
-		}
+		gemm.Gemm(true, false, a.Out, a.In, rows, d, a.Out, in, a.In, dp[i], a.In, true)
+	}
+	if a.projects() {
+		gemm.Gemm(true, false, a.Out, a.In, rows, dy, a.Out, x, a.In, dp[3], a.In, true)
 	}
 }
 
 // tensors is the number of tensors.
 func (a *SelfAttention) tensors() int {
+	n := a.atNorm()
 	if a.Norm {
-		return a.atNorm() + 2
+		n += 2
 	}
-	return a.atNorm()
+	if a.Peri {
+		n += 2
+	}
+	return n
 }
 
 // backwardWeights computes dq, dk and dv of samples lo to hi from the gradient

@@ -27,8 +27,11 @@ func TestSelfAttentionMatchesReference(t *testing.T) {
 		{Fields: 5, In: 3, Out: 4, Heads: 2, Residual: true, Scale: true, Norm: true},
 		{Fields: 4, In: 6, Out: 6, Heads: 2, Scale: true, Norm: true, Rate: 0.3},
 		{Fields: 3, In: 20, Out: 34, Heads: 2, Rate: 0.1},
+		{Fields: 5, In: 3, Out: 4, Heads: 2, Residual: true, Scale: true, Norm: true, Peri: true},
+		{Fields: 3, In: 4, Out: 4, Heads: 2, Residual: true, Norm: true, Peri: true, Rate: 0.3},
+		{Fields: 3, In: 4, Out: 6, Heads: 1, Norm: true, Peri: true},
 	} {
-		t.Run(fmt.Sprintf("%+v", []any{a.Fields, a.In, a.Out, a.Heads, a.Residual, a.Scale, a.Norm, a.Rate}), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%+v", []any{a.Fields, a.In, a.Out, a.Heads, a.Residual, a.Scale, a.Norm, a.Peri, a.Rate}), func(t *testing.T) {
 			const n = 3
 			mask := make([]float32, n*a.Heads*a.Fields*a.Fields)
 			for i := range mask {
@@ -51,17 +54,22 @@ func TestSelfAttentionMatchesReference(t *testing.T) {
 
 // reference is the layer of one sample.
 func (a *SelfAttention) reference(p [][]float64, x []float64, mask []float32) []float64 {
-	project := func(w []float64) []float64 {
+	project := func(x, w []float64) []float64 {
 		return linearReference(x, w, make([]float64, a.Out), a.Fields, a.In, a.Out)
 	}
-	q, k, v := project(p[0]), project(p[1]), project(p[2])
-	y := make([]float64, a.Fields*a.Out)
+	in, at := x, a.atNorm()
+	if a.Peri {
+		in = layerNormReference(x, p[at+2], p[at+3])
+	}
+	q, k, v := project(in, p[0]), project(in, p[1]), project(in, p[2])
+	residual := make([]float64, a.Fields*a.Out)
 	switch {
 	case a.Residual && a.In == a.Out:
-		copy(y, x)
+		copy(residual, x)
 	case a.Residual:
-		y = project(p[3])
+		residual = project(x, p[3])
 	}
+	y := make([]float64, a.Fields*a.Out)
 	width := a.Out / a.Heads
 	for h := range a.Heads {
 		for f := range a.Fields {
@@ -84,8 +92,14 @@ func (a *SelfAttention) reference(p [][]float64, x []float64, mask []float32) []
 			}
 		}
 	}
-	if a.Norm {
-		y = layerNormReference(y, p[a.atNorm()], p[a.atNorm()+1])
+	if a.Peri {
+		y = layerNormReference(y, p[at], p[at+1])
+	}
+	for i, v := range residual {
+		y[i] += v
+	}
+	if a.Norm && !a.Peri {
+		y = layerNormReference(y, p[at], p[at+1])
 	}
 	for i, v := range y {
 		y[i] = max(v, 0)
@@ -142,6 +156,7 @@ func TestSelfAttentionIsTheSameOnAnyNumberOfGoroutines(t *testing.T) {
 	for _, a := range []SelfAttention{
 		{Fields: 7, In: 64, Out: 64, Heads: 2, Residual: true, Rate: 0.2},
 		{Fields: 39, In: 16, Out: 64, Heads: 2, Residual: true, Scale: true, Norm: true},
+		{Fields: 7, In: 16, Out: 64, Heads: 2, Residual: true, Norm: true, Peri: true},
 	} {
 		n := 3*a.pieceSize() + 1
 		var p [][]float32
@@ -151,7 +166,7 @@ func TestSelfAttentionIsTheSameOnAnyNumberOfGoroutines(t *testing.T) {
 		x, dy := values(100, n*a.Fields*a.In), values(101, n*a.Fields*a.Out)
 		run := func(threads, n int) (y, dx []float32, dp [][]float32) {
 			gemm.SetThreads(threads)
-			b := SelfAttention{Fields: a.Fields, In: a.In, Out: a.Out, Heads: a.Heads, Residual: a.Residual, Scale: a.Scale, Norm: a.Norm, Rate: a.Rate}
+			b := SelfAttention{Fields: a.Fields, In: a.In, Out: a.Out, Heads: a.Heads, Residual: a.Residual, Scale: a.Scale, Norm: a.Norm, Peri: a.Peri, Rate: a.Rate}
 			for _, w := range p {
 				dp = append(dp, make([]float32, len(w)))
 			}

@@ -73,7 +73,7 @@ func newAttentionOnly(s Spec, fields int) *autoInt {
 	for i := range s.AttentionLayers {
 		a := &layer.SelfAttention{
 			Fields: fields, In: in, Out: s.AttentionDim, Heads: s.Heads,
-			Residual: s.Residual != nil && *s.Residual, Scale: s.Scale, Norm: s.LayerNorm, Rate: s.Dropout,
+			Residual: s.Residual != nil && *s.Residual, Scale: s.Scale, Norm: s.LayerNorm, Peri: s.periAttention(), Rate: s.Dropout,
 		}
 		m.attention = append(m.attention, a)
 		m.at = append(m.at, all.add(a.Params(fmt.Sprintf("attention.%d", i))...))

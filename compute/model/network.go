@@ -42,6 +42,9 @@ type tower interface {
 	UseBF16()
 }
 
+// periAttention tells whether the norms of attention layers are around them.
+func (s Spec) periAttention() bool { return s.LayerNorm && s.NormPlacement == PeriNorm }
+
 // residual tells whether the networks are of residual blocks.
 func (s Spec) residual() bool { return s.Tower == Hourglass || s.Tower == Parallel }
 
@@ -97,9 +100,7 @@ func (s Spec) checkTower(f *faultList) {
 		return
 	}
 	if !s.residual() {
-		if s.TowerWidth != 0 || s.NormPlacement != "" {
-			f.add("tower_width, norm_placement: only towers of residual blocks have them; set tower to %s or %s, or remove them", Hourglass, Parallel)
-		}
+		s.checkNoTower(f)
 		return
 	}
 	if s.TowerWidth < 1 || s.TowerWidth > HiddenWidthMax {
@@ -110,5 +111,13 @@ func (s Spec) checkTower(f *faultList) {
 	}
 	if s.BatchNorm || s.BatchNorm2 {
 		f.add("batch_norm: residual blocks normalise every sample by itself; remove it, or use tower %s", MLP)
+	}
+}
+
+// checkNoTower refuses the options of residual blocks where there are none.
+func (s Spec) checkNoTower(f *faultList) {
+	if s.TowerWidth != 0 || s.NormPlacement != "" && !s.periAttention() {
+		f.add("tower_width, norm_placement: only towers of residual blocks have them; set tower to %s or %s, or remove them"+
+			" (norm_placement %s is also for attention layers with layer_norm)", Hourglass, Parallel, PeriNorm)
 	}
 }

@@ -38,7 +38,7 @@ type Spec struct {
 	// Tower is the shape of the networks: MLP (the default, empty), Hourglass or
 	// Parallel. The latter two are residual blocks, one for each width of Hidden,
 	// that add to a vector of TowerWidth (default 400); NormPlacement is PreNorm
-	// (the default) or PeriNorm.
+	// (the default) or PeriNorm, which also places the norms of attention layers.
 	Tower         string `json:"tower,omitempty"`
 	TowerWidth    int    `json:"tower_width,omitempty"`
 	NormPlacement string `json:"norm_placement,omitempty"`
@@ -171,12 +171,14 @@ func (s Spec) Validate() error {
 	if d.hasNetwork(s) {
 		faults.widths("hidden", s.Hidden)
 		s.checkTower(&faults)
-	} else if len(s.Hidden) != 0 || s.BatchNorm || s.Tower != "" || s.TowerWidth != 0 || s.NormPlacement != "" || s.Dropout != 0 && d.options&dropout == 0 {
+	} else if len(s.Hidden) != 0 || s.BatchNorm || s.Tower != "" || s.Dropout != 0 && d.options&dropout == 0 {
 		name := s.Name
 		if d.network {
 			name += " with cross_structure " + CrossNetOnly
 		}
 		faults.add("hidden, dropout, batch_norm, tower: model %s has no hidden layers; remove them", name)
+	} else {
+		s.checkNoTower(&faults)
 	}
 	faults.probability("dropout", s.Dropout)
 	s.checkOptions(d, &faults)

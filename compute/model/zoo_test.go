@@ -30,7 +30,8 @@ func zooSpecs() []Spec {
 		{Name: "dnn", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Hourglass, TowerWidth: 9, Dropout: 0.2},
 		{Name: "deepfm", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Parallel, TowerWidth: 9, NormPlacement: PeriNorm, Dropout: 0.2},
 		{Name: "dcnv2", EmbeddingDim: 3, Hidden: []int{4}, Tower: Parallel, TowerWidth: 9},
-		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Hourglass, TowerWidth: 8, NormPlacement: PeriNorm, AttentionLayers: 1},
+		{Name: "autoint_plus", EmbeddingDim: 3, Hidden: []int{4, 3}, Tower: Hourglass, TowerWidth: 8, NormPlacement: PeriNorm, LayerNorm: true},
+		{Name: "autoint", EmbeddingDim: 3, AttentionDim: 6, Heads: 2, LayerNorm: true, NormPlacement: PeriNorm, Dropout: 0.1},
 		{Name: "finalmlp", EmbeddingDim: 3, Hidden: []int{4}, Hidden2: []int{3, 3}, Tower: Hourglass, TowerWidth: 6, Heads: 2},
 		{Name: "nfm", EmbeddingDim: 6, Hidden: []int{9, 5}},
 		{Name: "nfm", EmbeddingDim: 6, Hidden: []int{9}, BatchNorm: true, Dropout: 0.2},
@@ -208,6 +209,8 @@ func zooFaults() []zooFault {
 		{Spec{Name: "dnn", Tower: Parallel, TowerWidth: HiddenWidthMax + 1}, "tower_width: 65537"},
 		{Spec{Name: "dnn", Tower: Parallel, NormPlacement: "post"}, `norm_placement: "post" is none of pre, peri`},
 		{Spec{Name: "dnn", Tower: Hourglass, BatchNorm: true}, "batch_norm: residual blocks"},
+		{Spec{Name: "fm", NormPlacement: PeriNorm}, "tower_width, norm_placement: only towers"},
+		{Spec{Name: "autoint", NormPlacement: PeriNorm}, "attention layers with layer_norm"},
 		{Spec{Name: "fm", Tower: Hourglass}, "tower: model fm has no hidden layers"},
 	}
 }

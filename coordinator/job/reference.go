@@ -85,7 +85,7 @@ var jobRules = map[string]rule{
 
 	"spec.model.tower":          means("Shape of the networks: layers one after the other (mlp); residual blocks, one for each width of hidden, that add to a wide vector, one after the other (hourglass) or all of its first value (parallel).").of(append([]string{""}, model.Towers()...)...).byDefault("mlp"),
 	"spec.model.tower_width":    means("Width of the vector that residual blocks add to.").in(0, model.HiddenWidthMax).byDefault("400 with hourglass and parallel"),
-	"spec.model.norm_placement": means("Layer norms of residual blocks: in front of every block and behind the last (pre), or also behind every block and in front of the first (peri).").of(append([]string{""}, model.NormPlacements()...)...).byDefault("pre with hourglass and parallel"),
+	"spec.model.norm_placement": means("Layer norms of residual blocks: in front of every block and behind the last (pre), or also behind every block and in front of the first (peri). With layer_norm, peri also places the norms of attention layers: in front of and behind the attention, not on the residual (autoint, autoint_plus).").of(append([]string{""}, model.NormPlacements()...)...).byDefault("pre with hourglass and parallel"),
 
 	"spec.model.cross_layers":     means("Cross layers (dcn, dcnv2).").in(0, model.CrossLayersMax).byDefault("3"),
 	"spec.model.cross_structure":  means("Where the network stands: beside the cross layers (parallel), on top of them (stacked; dcnv2), or nowhere (crossnet_only) (dcn, dcnv2).").of(append([]string{""}, model.CrossStructures()...)...).byDefault("parallel"),

@@ -161,7 +161,11 @@ def autoint(t, s, *columns):
     e = h = columns[-1]
     width, heads = s["attention_dim"], s["heads"]
     for i in range(s["attention_layers"]):
-        name = f"attention.{i}."
+        name, given = f"attention.{i}.", h
+        peri = s.get("layer_norm") and s.get("norm_placement") == "peri"
+        if peri:
+            inner = h.shape[2]
+            h = F.layer_norm(h, (inner,), t.get(name + "before.weight", inner), t.get(name + "before.bias", inner))
         q, k, v = (
             (h @ t.get(name + part, width, h.shape[2]).T).reshape(SAMPLES, FIELDS, heads, width // heads).transpose(1, 2)
             for part in ("query", "key", "value"))
@@ -169,9 +173,12 @@ def autoint(t, s, *columns):
         if s.get("scale"):
             scores = scores / (width // heads) ** 0.5
         out = (scores.softmax(dim=3) @ v).transpose(1, 2).reshape(SAMPLES, FIELDS, width)
+        if peri:
+            out = F.layer_norm(out, (width,), t.get(name + "norm.weight", width), t.get(name + "norm.bias", width))
+        h = given
         if s["residual"]:
             out = out + (h if h.shape[2] == width else h @ t.get(name + "residual", width, h.shape[2]).T)
-        if s.get("layer_norm"):
+        if s.get("layer_norm") and not peri:
             out = F.layer_norm(out, (width,), t.get(name + "norm.weight", width), t.get(name + "norm.bias", width))
         h = F.relu(out)
     y = F.linear(h.flatten(1), t.get("fc.weight", 1, FIELDS * width), t.get("fc.bias", 1))
@@ -272,6 +279,8 @@ CASES = [
     (finalmlp, {"embedding_dim": 2, "hidden": [5, 4], "hidden2": [6], "batch_norm2": True, "heads": 2}, [2]),
     (finalmlp, {"embedding_dim": 2, "hidden": [4], "batch_norm": True, "hidden2": [2], "heads": 1,
                 "gate_hidden": [3], "context1": [2, 0]}, [2, 2]),
+    (autoint, {"embedding_dim": 3, "attention_layers": 2, "attention_dim": 4, "heads": 2, "residual": True,
+               "layer_norm": True, "norm_placement": "peri"}, [3]),
     (dnn, {"embedding_dim": 3, "hidden": [4, 3], "tower": "hourglass", "tower_width": 7, "norm_placement": "pre"}, [3]),
     (dnn, {"embedding_dim": 3, "hidden": [4, 3, 2], "tower": "hourglass", "tower_width": 6, "norm_placement": "peri"}, [3]),
     (wide_deep, {"embedding_dim": 2, "hidden": [4, 3], "tower": "parallel", "tower_width": 7, "norm_placement": "pre"}, [1, 2]),
