@@ -79,12 +79,15 @@ var layers = map[string][]string{
 	"cmd/image":       {"deploy/image"},
 	"deploy/manifest": {"proto/identity", "coordinator/job"},
 	"deploy/scale":    {},
-	"deploy/local":    {"proto/identity", "deploy/plan", "deploy/certs"},
+	// launch brings the objects into a cluster; launchtest is an API server for its tests.
+	"deploy/launch":            {"proto/identity", "deploy/certs", "deploy/manifest", "deploy/launch/launchtest", "coordinator/job"},
+	"deploy/launch/launchtest": {},
+	"deploy/local":             {"proto/identity", "deploy/plan", "deploy/certs"},
 
 	// The lower layers are for fathom bench, which measures each by itself.
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
 		"ps/wire", "ps/table", "ps/checkpoint", "ps/fsm", "ps/client", "worker/trainer",
-		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "deploy/scale", "ps", "worker", "worker/dataset",
+		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "deploy/scale", "deploy/launch", "deploy/launch/launchtest", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto", "proto/identity"},
 	// sim runs everything in one process, on simulated time, network and disks.
@@ -106,13 +109,15 @@ var owners = map[string][]string{
 	"google.golang.org/grpc":                 {"proto", "proto/identity", "ps", "ps/frame", "ps/replica", "ps/client", "worker", "coordinator", "coordinator/store", "coordinator/client", "cmd/fathom"},
 	"google.golang.org/protobuf":             {"proto", "ps", "ps/frame", "coordinator", "coordinator/client", "worker"},
 	"github.com/google/go-containerregistry": {"deploy/image"},
-	"k8s.io/apimachinery":                    {"deploy/scale"},
-	"k8s.io/client-go":                       {"deploy/scale"},
-	"sigs.k8s.io/yaml":                       {"deploy/manifest"},
+	"sigs.k8s.io/yaml":                       {"deploy/manifest", "deploy/launch"},
+	"k8s.io/apimachinery":                    {"deploy/scale", "deploy/launch"},
+	"k8s.io/client-go":                       {"deploy/scale", "deploy/launch"},
+	"k8s.io/streaming":                       {"deploy/launch"},
+	"github.com/aymanbagabas/go-udiff":       {"deploy/launch"},
 	"github.com/zeebo/xxh3":                  {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                     {"coordinator/job"},
 	"gocloud.dev":                            {"ps/checkpoint"},
-	"golang.org/x/sync":                      {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "cmd/fathom"},
+	"golang.org/x/sync":                      {"ps", "ps/replica", "ps/client", "worker", "worker/dataset", "worker/trainer", "coordinator", "coordinator/client", "deploy/local", "deploy/launch", "cmd/fathom"},
 	"golang.org/x/sys":                       {"compute/kernel", "compute/gemm", "ps", "ps/table", "ps/replica", "deploy/local", "cmd/fathom"},
 }
 

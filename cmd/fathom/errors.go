@@ -46,12 +46,15 @@ func exitCode(err error) int {
 		input  inputError
 		faults *job.Faults
 		data   *dataset.InputError
+		coded  codedError
 	)
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
+	case errors.As(err, &coded):
+		return coded.code
 	case errors.Is(err, worker.ErrJobFailed):
 		return exitInput // nothing that a restart of the worker changes
 	case errors.As(err, &usage), errors.As(err, &input), errors.As(err, &faults), errors.As(err, &data):

@@ -79,7 +79,8 @@ Begin with: fathom run deploy/jobs/quickstart.yaml`,
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	addGroup(root, "use", "Train:", a.newRun(), a.newChaos(), a.newJob(), a.newData(), a.newSearch(), a.newManifest())
+	addGroup(root, "use", "Train:", a.newRun(), a.newChaos(), a.newJob(), a.newData(), a.newSearch())
+	addGroup(root, "kubernetes", "On Kubernetes:", a.newLaunch(), a.newManifest())
 	addGroup(root, "control", "Control a running cluster:",
 		a.newSubmit(), a.newList(), a.newStatus(), a.newWatch(), a.newLogs(), a.newCancel(), a.newCheckpoint(), a.newHash(), a.newDiff(), a.newNodes(), a.newNode())
 	addGroup(root, "process", "Processes of a cluster:", a.newEtcd(), a.newCoordinator(), a.newPS(), a.newWorker(), a.newCerts())

@@ -15,13 +15,52 @@ const (
 	defaultWorkerMem = 4 // GiB
 )
 
+// manifestFlags say what the objects need besides the job.
+type manifestFlags struct {
+	o              manifest.Options
+	rows           int64
+	server, worker int64 // GiB
+}
+
+func (f *manifestFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.o.Image, "image", "", "image of all containers, with a tag or digest")
+	flags.StringVar(&f.o.StorageClass, "storage-class", "", "storage class of the volumes (default the cluster's)")
+	flags.StringVar(&f.o.ServerStorage, "server-storage", "20Gi", "size of a server's volume: its logs and snapshots")
+	flags.StringVar(&f.o.EtcdStorage, "etcd-storage", "2Gi", "size of an etcd member's volume")
+	flags.StringVar(&f.o.DataClaim, "data-claim", "", "volume claim with the data, mounted at the job's data.root")
+	flags.StringSliceVar(&f.o.Etcd, "etcd", nil, "https URLs of an etcd that exists (default three members of its own)")
+	flags.StringVar(&f.o.EtcdSecret, "etcd-secret", "", "secret of the credentials towards that etcd")
+	flags.IntVar(&f.o.Coordinators, "coordinators", 2, "coordinators that stand for election")
+	flags.StringVar(&f.o.Issuer, "issuer", "", "cert-manager issuer in the namespace that signs the certificates")
+	flags.BoolVar(&f.o.Standing, "standing", false, "keep the cluster for further jobs: workers go with a job and come back with the next")
+	flags.StringVar(&f.o.Queue, "queue", "", "Kueue queue of the workers")
+	flags.Int64Var(&f.rows, "rows", 0, "rows the embedding table will have, to plan the servers' memory")
+	flags.Int64Var(&f.server, "server-memory", 0, "GiB of a server (default what --rows or the generated data need, and a fifth more)")
+	flags.Int64Var(&f.worker, "worker-memory", defaultWorkerMem, "GiB of a worker")
+	flags.IntVar(&f.o.ServerCPU, "server-cpu", 2000, "thousandths of a processor requested for a server")
+	flags.IntVar(&f.o.WorkerCPU, "worker-cpu", 2000, "thousandths of a processor requested for a worker")
+}
+
+// render plans the memory and returns the objects.
+func (f *manifestFlags) render(j *job.Job) ([]manifest.Object, error) {
+	var err error
+	if f.o.ServerMemory, err = serverMemory(j, f.rows, f.server*gib); err != nil {
+		return nil, err
+	}
+	f.o.WorkerMemory = f.worker * gib
+	objects, err := manifest.Render(j, f.o)
+	if err != nil {
+		return nil, inputError{err}
+	}
+	return objects, nil
+}
+
 func (a *app) newManifest() *cobra.Command {
 	var (
-		o              manifest.Options
-		sets           []string
-		rows           int64
-		server, worker int64
-		secretsOnly    bool
+		f           manifestFlags
+		sets        []string
+		secretsOnly bool
 	)
 	cmd := &cobra.Command{
 		Use:   "manifest JOB.yaml --image IMAGE",
@@ -32,7 +71,8 @@ func (a *app) newManifest() *cobra.Command {
 
 The same job and flags print the same text. The certificates are expected in
 secrets, which --secrets lists, or are asked of a cert-manager issuer
-(--issuer). The coordinator submits the job; the workers end with it.`,
+(--issuer). The coordinator submits the job; the workers end with it.
+fathom launch applies the objects itself.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			j, err := a.loadJob(args[0], sets)
@@ -40,63 +80,56 @@ secrets, which --secrets lists, or are asked of a cert-manager issuer
 				return err
 			}
 			if secretsOnly {
-				return a.printSecrets(j, o)
+				return a.printSecrets(j, f.o)
 			}
-			if o.ServerMemory = server * gib; server == 0 {
-				if o.ServerMemory, err = serverMemory(j, rows); err != nil {
-					return err
-				}
-			}
-			o.WorkerMemory = worker * gib
-			objects, err := manifest.Render(j, o)
-			if err != nil {
-				return inputError{err}
-			}
-			text, err := manifest.YAML(objects)
+			objects, err := f.render(j)
 			if err != nil {
 				return err
 			}
-			_, err = a.out.Write(text)
-			return err
+			return a.printObjects(objects)
 		},
 	}
 	addSets(cmd, &sets)
-	flags := cmd.Flags()
-	flags.StringVar(&o.Image, "image", "", "image of all containers, with a tag or digest")
-	flags.StringVarP(&o.Namespace, "namespace", "n", "default", "namespace of all objects")
-	flags.StringVar(&o.StorageClass, "storage-class", "", "storage class of the volumes (default the cluster's)")
-	flags.StringVar(&o.ServerStorage, "server-storage", "20Gi", "size of a server's volume: its logs and snapshots")
-	flags.StringVar(&o.EtcdStorage, "etcd-storage", "2Gi", "size of an etcd member's volume")
-	flags.StringVar(&o.DataClaim, "data-claim", "", "volume claim with the data, mounted at the job's data.root")
-	flags.StringSliceVar(&o.Etcd, "etcd", nil, "https URLs of an etcd that exists (default three members of its own)")
-	flags.StringVar(&o.EtcdSecret, "etcd-secret", "", "secret of the credentials towards that etcd")
-	flags.IntVar(&o.Coordinators, "coordinators", 2, "coordinators that stand for election")
-	flags.StringVar(&o.Issuer, "issuer", "", "cert-manager issuer in the namespace that signs the certificates")
-	flags.BoolVar(&o.Standing, "standing", false, "keep the cluster for further jobs: workers go with a job and come back with the next")
-	flags.StringVar(&o.Queue, "queue", "", "Kueue queue of the workers")
-	flags.BoolVar(&o.Monitor, "pod-monitor", false, "add a PodMonitor, for the Prometheus operator")
-	flags.Int64Var(&rows, "rows", 0, "rows the embedding table will have, to plan the servers' memory")
-	flags.Int64Var(&server, "server-memory", 0, "GiB of a server (default what --rows or the generated data need, and a fifth more)")
-	flags.Int64Var(&worker, "worker-memory", defaultWorkerMem, "GiB of a worker")
-	flags.IntVar(&o.ServerCPU, "server-cpu", 2000, "thousandths of a processor requested for a server")
-	flags.IntVar(&o.WorkerCPU, "worker-cpu", 2000, "thousandths of a processor requested for a worker")
-	flags.BoolVar(&secretsOnly, "secrets", false, "list the secrets that must exist and how to make them, instead of the objects")
+	f.add(cmd)
+	cmd.Flags().StringVarP(&f.o.Namespace, "namespace", "n", "default", "namespace of all objects")
+	cmd.Flags().BoolVar(&f.o.Monitor, "pod-monitor", false, "add a PodMonitor, for the Prometheus operator")
+	cmd.Flags().BoolVar(&secretsOnly, "secrets", false, "list the secrets that must exist and how to make them, instead of the objects")
 	return cmd
 }
 
+// printObjects writes the objects as YAML.
+func (a *app) printObjects(objects []manifest.Object) error {
+	text, err := manifest.YAML(objects)
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(text)
+	return err
+}
+
 // serverMemory plans the memory of a server: what the rows need and a fifth
-// more, in whole GiB.
-func serverMemory(j *job.Job, rows int64) (int64, error) {
+// more, in whole GiB; or what is given, if the rows that are known fit in.
+func serverMemory(j *job.Job, rows, given int64) (int64, error) {
 	count, known, err := j.RowsMax(rows)
 	if err != nil {
 		return 0, err
 	}
 	if !known && rows <= 0 {
+		if given > 0 {
+			return given, nil
+		}
 		return 0, inputError{errors.New("how much memory do the servers need? Give --rows (fathom data inspect counts them) or --server-memory")}
 	}
 	m, err := j.MemoryPerServer(count)
 	if err != nil {
 		return 0, err
+	}
+	if given > 0 && m.Total > given {
+		return 0, inputError{fmt.Errorf("a server needs %s (%s of it rows), --server-memory gives it %s: give more, or spread the shards over more servers (spec.cluster.ps)",
+			byteSize(uint64(m.Total)), byteSize(uint64(m.Rows)), byteSize(uint64(given)))}
+	}
+	if given > 0 {
+		return given, nil
 	}
 	return (m.Total*6/5 + gib - 1) / gib * gib, nil
 }
