@@ -98,7 +98,7 @@ func newResult(s *proto.JobStatus) (*result, error) {
 		Cluster:      clusterResult(j.Spec.Cluster),
 		Versions:     readVersions(),
 	}
-	r.addScores(s.GetScores(), s.GetStage())
+	r.addScores(s.GetScores(), s.GetStage(), j.Spec.Train.RestoreBest && j.Spec.Search == nil)
 	if text := s.GetSearch(); len(text) > 0 {
 		r.Search = new(search.Report)
 		if err := json.Unmarshal(text, r.Search); err != nil {
@@ -123,16 +123,19 @@ func newResult(s *proto.JobStatus) (*result, error) {
 }
 
 // addScores fills Metrics with the last score of every split and Epochs with
-// the validation after each epoch. Scores of another stage than the last, that is
-// of a supernet, are left out.
-func (r *result) addScores(scores []*proto.Score, stage string) {
+// the validation after each epoch. Where the job went back to the model of the
+// best validation, that one counts, not the last. Scores of another stage than the
+// last, that is of a supernet, are left out.
+func (r *result) addScores(scores []*proto.Score, stage string, restored bool) {
 	for _, s := range scores {
 		if s.GetStage() != stage {
 			continue
 		}
-		q := qualityOf(s)
-		r.Metrics[s.GetSplit()] = q
-		if s.GetSplit() == "valid" {
+		q, valid := qualityOf(s), s.GetSplit() == "valid"
+		if !valid || s.GetBest() || !restored {
+			r.Metrics[s.GetSplit()] = q
+		}
+		if valid {
 			r.Epochs = append(r.Epochs, epochResult{Epoch: s.GetEpoch(), Step: s.GetVersion(),
 				LearningRateFactor: s.GetLearningRateFactor(), Best: s.GetBest(), Valid: &q})
 		}

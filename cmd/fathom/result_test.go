@@ -39,6 +39,19 @@ func TestResultHoldsTheJobsOutcome(t *testing.T) {
 	}
 }
 
+func TestTheValidationOfARestoredModelCounts(t *testing.T) {
+	scores := []*proto.Score{
+		{Split: "valid", Auc: .7, Best: true}, {Split: "valid", Auc: .8, Best: true}, {Split: "valid", Auc: .75}, {Split: "test", Auc: .78},
+	}
+	for restored, want := range map[bool]float64{true: .8, false: .75} {
+		r := result{Metrics: map[string]quality{}}
+		r.addScores(scores, "", restored)
+		if got := r.Metrics["valid"].AUC; got != want || r.Metrics["test"].AUC != .78 || len(r.Epochs) != 3 {
+			t.Errorf("restored %v: valid %v, want %v; %+v", restored, got, want, r)
+		}
+	}
+}
+
 func TestTeacherShareNeedsATeacherAndATest(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]result{
