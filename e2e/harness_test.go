@@ -5,6 +5,8 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -155,6 +157,25 @@ func (r *fathomRun) result(limit time.Duration) result {
 		r.t.Fatalf("model hash %q printed, %q written, want the same 32 digits", printed.ModelHash, written.ModelHash)
 	}
 	return printed
+}
+
+// artifact is a digest of the exported model's files, names and bytes.
+func (r *fathomRun) artifact() string {
+	r.t.Helper()
+	dir := filepath.Join(r.workdir, "artifact")
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	sum := sha256.New()
+	for _, f := range all { // by name
+		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		fmt.Fprintf(sum, "%s %d\n%s", f.Name(), len(text), text)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // child is one process of a local cluster.

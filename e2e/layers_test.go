@@ -54,7 +54,9 @@ var layers = map[string][]string{
 	// checkpoint is where checkpoints lie and what their manifests say.
 	"ps/checkpoint": {"shard"},
 	"ps/replica":    {"proto/identity", "ps/fsm", "ps/wire"},
-	"ps/client":     {"shard", "compute/exact", "proto", "ps/wire", "ps/frame", "ps/fsm"},
+	"ps/client":     {"shard", "compute/exact", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm"},
+	// export is the artifact: a trained model as files.
+	"ps/export": {"shard", "ps/table", "ps/fsm", "ps/checkpoint", "ps/client"},
 	"ps":            {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/checkpoint", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
@@ -86,7 +88,7 @@ var layers = map[string][]string{
 
 	// The lower layers are for fathom bench, which measures each by itself.
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
-		"ps/wire", "ps/table", "ps/checkpoint", "ps/fsm", "ps/client", "worker/trainer",
+		"ps/wire", "ps/table", "ps/checkpoint", "ps/fsm", "ps/client", "ps/export", "worker/trainer", "compute/eval",
 		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "deploy/scale", "deploy/launch", "deploy/launch/launchtest", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto", "proto/identity"},
@@ -97,7 +99,7 @@ var layers = map[string][]string{
 // owners lists the packages that may import a third-party module; a module
 // that is not listed belongs to nobody and must not be imported.
 var owners = map[string][]string{
-	"github.com/apache/arrow/go/v17":         {"worker/dataset"},
+	"github.com/apache/arrow/go/v17":         {"worker/dataset", "ps/export"},
 	"github.com/hashicorp/raft":              {"ps/replica", "e2e/sim"},
 	"github.com/hashicorp/raft-wal":          {"ps/replica", "e2e/sim"}, // sim: disks of its own under and above the log
 	"github.com/hashicorp/go-hclog":          {"ps/replica"},

@@ -27,7 +27,8 @@ const searchJob = smallJob + `
 func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	const patience = 3 * time.Minute
 	job := writeFile(t, "search.yaml", searchJob)
-	want := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1").result(patience)
+	alone := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1")
+	want := alone.result(patience)
 	if want.Metrics["test"].AUC < 0.6 {
 		t.Errorf("test AUC %.4f: nothing was learnt", want.Metrics["test"].AUC)
 	}
@@ -46,6 +47,13 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	got := r.result(patience)
 	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
 		t.Errorf("model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
+	}
+	if alone.artifact() != r.artifact() {
+		t.Error("the exported files are others")
+	}
+	out, _ := cli(t, 0, "predict", "--model", filepath.Join(r.workdir, "artifact"), "--split", "test", "-o", "json")
+	if !strings.Contains(out, `"as_reported": true`) {
+		t.Errorf("predicted from the files alone: %.200s", out[max(0, len(out)-200):])
 	}
 }
 

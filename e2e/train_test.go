@@ -38,15 +38,21 @@ func writeFile(t *testing.T, name, text string) string {
 
 func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 	job := writeFile(t, "small.yaml", smallJob)
-	want := start(t, nil, "run", job).result(limit)
+	first := start(t, nil, "run", job)
+	want := first.result(limit)
+	model := first.artifact()
 	if want.Metrics["test"].AUC < 0.6 || want.Metrics["valid"].AUC < 0.6 {
 		t.Errorf("metrics %+v: nothing was learnt", want.Metrics)
 	}
 	if want.TeacherAUC <= want.Metrics["test"].AUC {
 		t.Errorf("test AUC %.4f is above the teacher's own %.4f", want.Metrics["test"].AUC, want.TeacherAUC)
 	}
-	same := func(t *testing.T, got result) {
+	same := func(t *testing.T, r *fathomRun) {
 		t.Helper()
+		got := r.result(limit)
+		if r.artifact() != model {
+			t.Error("the exported files are others")
+		}
 		if got.ModelHash != want.ModelHash {
 			t.Errorf("model hash %s, want %s", got.ModelHash, want.ModelHash)
 		}
@@ -62,7 +68,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 		"portable code": {[]string{"FATHOM_CPU=portable"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			same(t, start(t, c.env, append([]string{"run", job}, c.flags...)...).result(limit))
+			same(t, start(t, c.env, append([]string{"run", job}, c.flags...)...))
 		})
 	}
 	for role, signal := range map[string]syscall.Signal{"ps": syscall.SIGKILL, "worker": syscall.SIGKILL, "coordinator": syscall.SIGKILL} {
@@ -75,7 +81,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 			if err := syscall.Kill(victim.pid, signal); err != nil {
 				t.Fatal(err)
 			}
-			same(t, r.result(limit))
+			same(t, r)
 		})
 	}
 	t.Run("all workers killed", func(t *testing.T) {
@@ -86,7 +92,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		same(t, r.result(limit))
+		same(t, r)
 	})
 	t.Run("worker stopped", func(t *testing.T) {
 		r := start(t, nil, "run", job)
@@ -102,7 +108,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 		if err := syscall.Kill(victim, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		same(t, r.result(limit))
+		same(t, r)
 	})
 }
 

@@ -264,8 +264,9 @@ type ScanRequest struct {
 	Shard         uint32                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
 	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	Table         uint32                 `protobuf:"varint,4,opt,name=table,proto3" json:"table,omitempty"`
-	From          uint64                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"` // number of the first row
-	Rows          uint32                 `protobuf:"varint,6,opt,name=rows,proto3" json:"rows,omitempty"` // at most so many
+	From          uint64                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`         // number of the first row
+	Rows          uint32                 `protobuf:"varint,6,opt,name=rows,proto3" json:"rows,omitempty"`         // at most so many
+	Describe      bool                   `protobuf:"varint,7,opt,name=describe,proto3" json:"describe,omitempty"` // no rows: only schema and factors
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -342,11 +343,20 @@ func (x *ScanRequest) GetRows() uint32 {
 	return 0
 }
 
+func (x *ScanRequest) GetDescribe() bool {
+	if x != nil {
+		return x.Describe
+	}
+	return false
+}
+
 type ScanReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"` // rows of the whole table
 	Keys          []uint64               `protobuf:"fixed64,2,rep,packed,name=keys,proto3" json:"keys,omitempty"`
 	Weights       []float32              `protobuf:"fixed32,3,rep,packed,name=weights,proto3" json:"weights,omitempty"` // [keys, width]
+	Schema        []byte                 `protobuf:"bytes,4,opt,name=schema,proto3" json:"schema,omitempty"`            // of the state machine, as JSON
+	Factors       []byte                 `protobuf:"bytes,5,opt,name=factors,proto3" json:"factors,omitempty"`          // of the learning rates, where rows are updated lazily
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +408,20 @@ func (x *ScanReply) GetKeys() []uint64 {
 func (x *ScanReply) GetWeights() []float32 {
 	if x != nil {
 		return x.Weights
+	}
+	return nil
+}
+
+func (x *ScanReply) GetSchema() []byte {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+func (x *ScanReply) GetFactors() []byte {
+	if x != nil {
+		return x.Factors
 	}
 	return nil
 }
@@ -787,18 +811,21 @@ const file_proto_ps_proto_rawDesc = "" +
 	"leaderNode\x12\x1e\n" +
 	"\n" +
 	"configured\x18\x03 \x01(\bR\n" +
-	"configured\"\x8d\x01\n" +
+	"configured\"\xa9\x01\n" +
 	"\vScanRequest\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
 	"\x05table\x18\x04 \x01(\rR\x05table\x12\x12\n" +
 	"\x04from\x18\x05 \x01(\x04R\x04from\x12\x12\n" +
-	"\x04rows\x18\x06 \x01(\rR\x04rows\"O\n" +
+	"\x04rows\x18\x06 \x01(\rR\x04rows\x12\x1a\n" +
+	"\bdescribe\x18\a \x01(\bR\bdescribe\"\x81\x01\n" +
 	"\tScanReply\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\x06R\x04keys\x12\x18\n" +
-	"\aweights\x18\x03 \x03(\x02R\aweights\"b\n" +
+	"\aweights\x18\x03 \x03(\x02R\aweights\x12\x16\n" +
+	"\x06schema\x18\x04 \x01(\fR\x06schema\x12\x18\n" +
+	"\afactors\x18\x05 \x01(\fR\afactors\"b\n" +
 	"\x0ePartialRequest\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x12\n" +

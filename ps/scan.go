@@ -32,7 +32,11 @@ func (v *service) scan(ctx context.Context, h *hosted, req *proto.ScanRequest) (
 	ctx, cancel := context.WithTimeout(ctx, v.server.cfg.PullWait)
 	defer cancel()
 	reply := &proto.ScanReply{}
-	err = g.Read(ctx, req.GetVersion(), func(state *fsm.State) error {
+	err = g.Read(ctx, req.GetVersion(), func(state *fsm.State) (err error) {
+		if req.GetDescribe() {
+			reply.Schema, reply.Factors, err = state.Describe(req.GetRun())
+			return err
+		}
 		rows := int(min(uint64(req.GetRows()), scanFloatsMax/uint64(max(1, state.Width(uint16(req.GetTable()))))))
 		keys, weights, total, err := state.Scan(req.GetRun(), req.GetVersion(), uint16(req.GetTable()), int(req.GetFrom()), max(1, rows))
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/proto/identity"
+	"github.com/fathom-train/fathom/ps/export"
 )
 
 // start is the moment at which the tests' clock begins.
@@ -109,7 +110,10 @@ func newTestApp(t *testing.T, c *fakeControl) (a *app, out, errs *lockedBuffer) 
 		in: &bytes.Buffer{}, out: out, err: errs,
 		interrupts: newInterrupts(t.Context()),
 		dial:       func([]string, *identity.Source) (control, error) { return c, nil },
-		now:        func() time.Time { return start },
+		exportServers: func(_ context.Context, _ control, _ *identity.Source, s *proto.JobStatus, _ string) (*export.Manifest, error) {
+			return &export.Manifest{Step: s.GetStep(), About: export.About{Name: s.GetJob(), StateHash: s.GetModelHash()}}, nil
+		},
+		now: func() time.Time { return start },
 	}
 	return a, out, errs
 }

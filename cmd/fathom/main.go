@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/proto/identity"
+	"github.com/fathom-train/fathom/ps/export"
 )
 
 func main() {
@@ -19,10 +21,11 @@ func main() {
 	interrupts, stop := watchInterrupts()
 	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr,
-		interrupts:   interrupts,
-		dial:         dialControl,
-		startCluster: startLocal,
-		now:          time.Now,
+		interrupts:    interrupts,
+		dial:          dialControl,
+		startCluster:  startLocal,
+		exportServers: exportServers,
+		now:           time.Now,
 	}
 	code := a.execute(os.Args[1:])
 	stop()
@@ -39,7 +42,9 @@ type app struct {
 	// startCluster starts the processes of a job on this machine, with their
 	// files in dir; restarted is told whenever one died and was started again.
 	startCluster func(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error)
-	now          func() time.Time
+	// exportServers writes the model of a job that is done to a directory.
+	exportServers func(ctx context.Context, c control, self *identity.Source, s *proto.JobStatus, dir string) (*export.Manifest, error)
+	now           func() time.Time
 }
 
 // execute runs one command line and returns the process's exit code.
@@ -79,10 +84,10 @@ Begin with: fathom run deploy/jobs/quickstart.yaml`,
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	addGroup(root, "use", "Train:", a.newRun(), a.newChaos(), a.newJob(), a.newData(), a.newSearch())
+	addGroup(root, "use", "Train:", a.newRun(), a.newChaos(), a.newJob(), a.newData(), a.newSearch(), a.newPredict())
 	addGroup(root, "kubernetes", "On Kubernetes:", a.newLaunch(), a.newManifest())
 	addGroup(root, "control", "Control a running cluster:",
-		a.newSubmit(), a.newList(), a.newStatus(), a.newWatch(), a.newLogs(), a.newCancel(), a.newCheckpoint(), a.newHash(), a.newDiff(), a.newNodes(), a.newNode())
+		a.newSubmit(), a.newList(), a.newStatus(), a.newWatch(), a.newLogs(), a.newCancel(), a.newCheckpoint(), a.newExport(), a.newHash(), a.newDiff(), a.newNodes(), a.newNode())
 	addGroup(root, "process", "Processes of a cluster:", a.newEtcd(), a.newCoordinator(), a.newPS(), a.newWorker(), a.newCerts())
 	root.AddCommand(a.newBench(), a.newVersion())
 

@@ -42,6 +42,8 @@ type result struct {
 	Versions versions      `json:"versions"`
 	// Search is there when the job searched for widths.
 	Search *search.Report `json:"search,omitempty"`
+	// Artifact is the exported model.
+	Artifact *artifactResult `json:"artifact,omitempty"`
 	// Profile is there when the run was profiled.
 	Profile *profileReport `json:"profile,omitempty"`
 }

@@ -147,7 +147,7 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 	if f.output == outputText {
 		fmt.Fprintf(a.err, "%s: for fathom nodes, status and logs:\n  export %s\n", j.Metadata.Name, environment(c))
 	}
-	results, profile, err := a.trainSeeds(ctx, c, j, beginning{f.resume, restore}, p, profileDir)
+	results, profile, err := a.trainSeeds(ctx, c, j, beginning{f.resume, restore}, p, dir, profileDir)
 	p.close()
 	if err == nil {
 		if e := a.saveHashes(ctx, c, dir); e != nil && f.output == outputText {
@@ -178,9 +178,9 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 	return a.printResult(f.output, told)
 }
 
-// trainSeeds trains the job, or one after the other the jobs of its seeds, and
-// returns their results. The profile is of all of it.
-func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginning, p progress, profileDir string) (results []*result, profile *profileReport, err error) {
+// trainSeeds trains the job, or one after the other the jobs of its seeds, exports
+// their models and returns their results. The profile is of all of it.
+func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginning, p progress, dir, profileDir string) (results []*result, profile *profileReport, err error) {
 	var trainSeconds float64
 	for _, one := range j.PerSeed() {
 		last, err := a.trainOn(ctx, c, one, from, p)
@@ -191,6 +191,13 @@ func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginn
 		if err != nil {
 			return nil, nil, err
 		}
+		to := filepath.Join(dir, artifactDir)
+		if len(j.Spec.Train.Seeds) > 0 {
+			to = filepath.Join(to, one.Metadata.Name)
+		}
+		if r.Artifact, err = a.exportDone(ctx, c, last, to); err != nil {
+			return nil, nil, fmt.Errorf("export the trained model: %w\nthe servers' data are kept: fathom run --resume --workdir %s tries again", err, dir)
+		}
 		results = append(results, r)
 		trainSeconds += last.GetTrainSeconds()
 	}
@@ -198,6 +205,20 @@ func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginn
 		profile = newProfileReport(ctx, profileDir, o, trainSeconds)
 	}
 	return results, profile, nil
+}
+
+// exportDone exports the model of a job that is done.
+func (a *app) exportDone(ctx context.Context, c cluster, s *proto.JobStatus, dir string) (r *artifactResult, err error) {
+	control, err := a.dial(c.coordinators(), c.identity())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, control.Close()) }()
+	m, err := a.exportServers(ctx, control, c.identity(), s, dir)
+	if err != nil {
+		return nil, err
+	}
+	return newArtifactResult(dir, m), nil
 }
 
 // environment is what lets other commands reach the cluster.

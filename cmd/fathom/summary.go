@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -80,5 +81,9 @@ func (r *result) effortLines() []string {
 		}
 		lines = append(lines, "restarts "+strings.Join(names, ", "))
 	}
-	return append(lines, "model    "+r.ModelHash)
+	lines = append(lines, "model    "+r.ModelHash)
+	if r.Artifact != nil {
+		lines = append(lines, "exported "+filepath.Base(r.Artifact.Dir)+" (in the working directory): "+r.Artifact.sizes())
+	}
+	return lines
 }

@@ -43,8 +43,8 @@ var Rules = map[string]Rule{
 	proto.Membership_Join_FullMethodName:             {Roles: []Role{PS, Worker}},
 	proto.Membership_ReportEvaluation_FullMethodName: {Roles: []Role{Worker}},
 
-	proto.ParameterServer_Pull_FullMethodName:        {Roles: []Role{Worker}},
-	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker}},
+	proto.ParameterServer_Pull_FullMethodName:        {Roles: []Role{Worker, Admin}}, // Admin: fathom export
+	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker, Admin}},
 	proto.ParameterServer_Push_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Partial_FullMethodName:     {Roles: []Role{Worker}},
 	proto.ParameterServer_Hashes_FullMethodName:      {Roles: people},

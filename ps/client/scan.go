@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/fathom-train/fathom/proto"
+	"github.com/fathom-train/fathom/ps/fsm"
+	"github.com/fathom-train/fathom/ps/table"
 	"github.com/fathom-train/fathom/shard"
 )
 
@@ -42,6 +44,24 @@ func (c *Client) Scan(ctx context.Context, i int, version uint64, table uint16, 
 	}
 }
 
+// Describe returns the schema of shard i (its place in the routes) at a version,
+// and the factors of the learning rates that rows of lazy tables were updated with.
+func (c *Client) Describe(ctx context.Context, i int, version uint64) (schema fsm.Schema, factors []table.Factor, err error) {
+	route := c.current()[i]
+	req := &proto.ScanRequest{Run: c.run, Shard: uint32(route.Shard), Version: version, Describe: true}
+	reply, err := c.transport.scan(ctx, i, req)
+	if err == nil {
+		schema, err = fsm.ParseSchema(reply.GetSchema())
+	}
+	if err == nil {
+		factors, err = fsm.ParseFactors(reply.GetFactors())
+	}
+	if err != nil {
+		return fsm.Schema{}, nil, fmt.Errorf("describe shard %d at version %d: %w", route.Shard, version, err)
+	}
+	return schema, factors, nil
+}
+
 // Shards is the number of shards.
 func (c *Client) Shards() int { return len(c.current()) }
 
@@ -52,6 +72,10 @@ func (r *remote) scan(ctx context.Context, i int, req *proto.ScanRequest) (*prot
 }
 
 func (l *local) scan(_ context.Context, i int, req *proto.ScanRequest) (*proto.ScanReply, error) {
+	if req.GetDescribe() {
+		schema, factors, err := l.states[i].Describe(req.GetRun())
+		return &proto.ScanReply{Schema: schema, Factors: factors}, err
+	}
 	keys, weights, total, err := l.states[i].Scan(req.GetRun(), req.GetVersion(), uint16(req.GetTable()), int(req.GetFrom()), int(req.GetRows()))
 	if err != nil {
 		return nil, err

@@ -59,19 +59,31 @@ func (m *model) appendFactors(b []byte) []byte {
 }
 
 func (m *model) loadFactors(b []byte) error {
-	if len(b)%16 != 0 || len(m.factors) > 0 || !m.lazy() {
+	if len(m.factors) > 0 || !m.lazy() {
 		return damaged("factors of %d bytes", len(b))
 	}
+	factors, err := ParseFactors(b)
+	m.factors = factors
+	return err
+}
+
+// ParseFactors reads the factors of the learning rates as Describe and
+// checkpoints give them.
+func ParseFactors(b []byte) ([]table.Factor, error) {
+	if len(b)%16 != 0 {
+		return nil, damaged("factors of %d bytes", len(b))
+	}
+	var all []table.Factor
 	last := uint64(0)
 	for ; len(b) > 0; b = b[16:] {
 		f := table.Factor{From: binary.LittleEndian.Uint64(b), Rate: math.Float32frombits(uint32(binary.LittleEndian.Uint64(b[8:])))}
 		if f.From <= last || !(f.Rate >= 0) {
-			return damaged("factor %v from step %d, behind step %d", f.Rate, f.From, last)
+			return nil, damaged("factor %v from step %d, behind step %d", f.Rate, f.From, last)
 		}
 		last = f.From
-		m.factors = append(m.factors, f)
+		all = append(all, f)
 	}
-	return nil
+	return all, nil
 }
 
 // wake tells the lazy tables of a restored model where they are.

@@ -184,3 +184,18 @@ func (s *State) Scan(run, version uint64, id uint16, from, n int) (keys []shard.
 	})
 	return keys, weights, t.Rows(), nil
 }
+
+// Describe returns what an exported model must know beside the weights: the
+// schema, as MarshalSchema wrote it, and the factors that the rows of lazy tables
+// were updated with (ParseFactors).
+func (s *State) Describe(run uint64) (schema, factors []byte, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	switch {
+	case s.model == nil:
+		return nil, nil, ErrUnconfigured
+	case run != s.model.schema.Run:
+		return nil, nil, fmt.Errorf("%w: run %#x, the shard is of run %#x", ErrWrongRun, run, s.model.schema.Run)
+	}
+	return s.model.schemaBytes, s.model.appendFactors(nil), nil
+}

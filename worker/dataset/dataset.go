@@ -48,7 +48,7 @@ type Set struct {
 // A fault in the data or in its description is an *InputError (inside the
 // error), a bad record beyond MaxBadRecords one with its line.
 func Open(ctx context.Context, d job.Data, log *slog.Logger) (*Set, error) {
-	s, sources, err := prepare(d, log)
+	s, sources, err := prepare(d, true, log)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (s *Set) indexAll(ctx context.Context, sources map[string][]source, badMax 
 }
 
 // prepare makes a set without any rows, and the sources of each split.
-func prepare(d job.Data, log *slog.Logger) (*Set, map[string][]source, error) {
+func prepare(d job.Data, labelled bool, log *slog.Logger) (*Set, map[string][]source, error) {
 	if d.ShuffleWindowRows <= 0 {
 		d.ShuffleWindowRows = shuffleWindowRowsDefault
 	}
@@ -94,6 +94,9 @@ func prepare(d job.Data, log *slog.Logger) (*Set, map[string][]source, error) {
 	sc, err := newSchema(d, fields)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !labelled {
+		sc.dropLabel()
 	}
 	s := &Set{schema: sc, windowRows: d.ShuffleWindowRows, splits: make(map[string]*Split), log: log}
 	s.cache = newCache(d.CacheBytes, s.decode)

@@ -105,6 +105,10 @@ func (e *encoder) fault(row, col int, format string, args ...any) {
 
 // encodeLabels accepts exactly 0 and 1.
 func (e *encoder) encodeLabels(a arrow.Array) error {
+	if e.schema.unlabelled {
+		clear(e.labels)
+		return nil
+	}
 	switch a := a.(type) {
 	case *array.Boolean:
 		for r := range e.labels {

@@ -123,7 +123,23 @@ func inferFields(d job.Data) ([]job.Field, error) {
 	if len(paths) == 0 || d.Format == "libffm" {
 		return nil, &InputError{Msg: "data.fields is empty, and the columns of " + d.Format + " files are not named: list the fields"}
 	}
-	src, err := openSource(paths[0], d, nil)
+	names, err := columnNames(paths[0], d)
+	if err != nil {
+		return nil, err
+	}
+	label := cmp.Or(d.Label, "label")
+	var fields []job.Field
+	for _, n := range names {
+		if n != label {
+			fields = append(fields, job.Field{Name: n})
+		}
+	}
+	return fields, nil
+}
+
+// columnNames returns the names of a file's columns; none where the format has none.
+func columnNames(path string, d job.Data) ([]string, error) {
+	src, err := openSource(path, d, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -138,14 +154,7 @@ func inferFields(d job.Data) ([]job.Field, error) {
 	case *arrowFile:
 		names = f.names
 	}
-	label := cmp.Or(d.Label, "label")
-	var fields []job.Field
-	for _, n := range names {
-		if n != label {
-			fields = append(fields, job.Field{Name: n})
-		}
-	}
-	return fields, nil
+	return names, nil
 }
 
 // describe goes over a split's records once more, for their values.

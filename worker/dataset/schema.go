@@ -32,16 +32,18 @@ type field struct {
 	separator    string
 	sum          bool // pooling by sum, not mean
 	valuesMax    int
-	// col indexes schema.columns.
+	// col indexes schema.columns; -1 is column 0 of the record batch.
 	col int
 }
 
 // schema says which columns are read and what becomes of them. A record batch
 // has the label as column 0 and columns[c] as column 1+c.
 type schema struct {
-	label   string
-	fields  []field
-	columns []string
+	label string
+	// unlabelled says that there is no label: see dropLabel.
+	unlabelled bool
+	fields     []field
+	columns    []string
 	// weight and group read the weight and the group of a sample, or are nil.
 	weight, group *field
 	// negatives is the share of the training split's negatives that is kept, not 0.
@@ -90,6 +92,21 @@ func newSchema(d job.Data, fields []job.Field) (*schema, error) {
 		s.negatives = 1
 	}
 	return s, nil
+}
+
+// dropLabel is for files without labels: the first field's column takes the place
+// of the label as column 0 of a record batch, and all labels are 0.
+func (s *schema) dropLabel() {
+	s.unlabelled, s.label = true, s.columns[0]
+	s.columns = s.columns[1:]
+	for i := range s.fields {
+		s.fields[i].col--
+	}
+	for _, f := range []*field{s.weight, s.group} {
+		if f != nil {
+			f.col--
+		}
+	}
 }
 
 // newField fills in the defaults of one field and refuses what it cannot do.

@@ -87,7 +87,7 @@ func (t *Trainer) scan(ctx context.Context, split string, version uint64, ranges
 			return fmt.Errorf("read rows %d to %d of the %s split: %w", lo, end, split, err)
 		}
 		t.find(s)
-		if err := t.cfg.Client.Pull(ctx, version, s.request(), dense); err != nil {
+		if err := t.cfg.Weights.Pull(ctx, version, s.request(), dense); err != nil {
 			return err
 		}
 		dense = nil // once is enough

@@ -22,6 +22,9 @@ type Config struct {
 	Run    uint64 // names the run in every push
 	Data   *dataset.Set
 	Client *client.Client
+	// Weights is where scoring reads the model; nil: from Client. Without a Client
+	// a Trainer only scores, and needs no training data.
+	Weights Weights
 	// Base is the version that the tables were formed at; steps follow it.
 	Base uint64
 	// Start is the version that the first epoch begins with: steps are counted
@@ -31,6 +34,13 @@ type Config struct {
 	Factor float32
 	// Metrics may be nil.
 	Metrics *Metrics
+}
+
+// Weights is a model that can be read.
+type Weights interface {
+	// Pull fills the values of rows and of the dense tensors that are not nil, by id,
+	// as they are at a version.
+	Pull(ctx context.Context, version uint64, rows []client.Rows, dense [][]float32) error
 }
 
 // Trainer trains and evaluates one job. Its methods may not run concurrently:
@@ -62,8 +72,11 @@ type Trainer struct {
 // New prepares the model and its buffers.
 func New(cfg Config) (*Trainer, error) {
 	train, ok := cfg.Data.Split("train")
-	if !ok {
+	if !ok && cfg.Client != nil {
 		return nil, fmt.Errorf("the data have no train split")
+	}
+	if cfg.Weights == nil {
+		cfg.Weights = cfg.Client
 	}
 	net, err := model.New(cfg.Job.Spec.Model, cfg.Data.Fields())
 	if err != nil {
