@@ -57,7 +57,7 @@ var layers = map[string][]string{
 	"ps/client":     {"shard", "compute/exact", "proto", "ps/wire", "ps/frame", "ps/table", "ps/fsm"},
 	// export is the artifact: a trained model as files.
 	"ps/export": {"shard", "ps/table", "ps/fsm", "ps/checkpoint", "ps/client"},
-	"ps":            {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/checkpoint", "ps/replica", "coordinator/client"},
+	"ps":        {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/checkpoint", "ps/replica", "coordinator/client"},
 
 	"coordinator/search":    {"compute/random", "compute/supernet"},
 	"coordinator/job":       {"compute/supernet", "coordinator/search", "compute/random", "compute/optim", "compute/model", "compute/embedding"},

@@ -202,7 +202,7 @@ func (m *localModel) checkpoint(t *testing.T) (checkpoint.Bucket, *checkpoint.Ma
 		}
 		sum := sha256.Sum256(text.Bytes())
 		name := fmt.Sprintf("shard-%d", i)
-		file := checkpoint.File{Name: name, Lo: uint64(m.routes[i].Range.Lo), Hi: uint64(m.routes[i].Range.Hi),
+		file := checkpoint.File{Shard: m.routes[i].Shard, Name: name, Lo: uint64(m.routes[i].Range.Lo), Hi: uint64(m.routes[i].Range.Hi),
 			Bytes: f.Bytes, SHA256: hex.EncodeToString(sum[:]), Rows: f.Rows}
 		if err := b.Create(t.Context(), name, func(w io.Writer) error { _, err := w.Write(text.Bytes()); return err }); err != nil {
 			t.Fatal(err)
