@@ -33,7 +33,6 @@ type ResidualShape struct {
 // With Peri (Peri-LN, Kim et al. 2025) the first z and every f are normalised,
 // too. All norms are LayerNorms of their own.
 type Residual struct {
-	in     int
 	shape  ResidualShape
 	lift   Linear
 	entry  LayerNorm // of the first z, with Peri
@@ -61,7 +60,7 @@ type residualBlock struct {
 // NewResidual makes the tower for inputs of the given width.
 func NewResidual(in int, shape ResidualShape) *Residual {
 	norm := LayerNorm{Width: shape.Width}
-	r := &Residual{in: in, shape: shape, lift: Linear{In: in, Out: shape.Width}, entry: norm, exit: norm}
+	r := &Residual{shape: shape, lift: Linear{In: in, Out: shape.Width}, entry: norm, exit: norm}
 	for _, hidden := range shape.Hidden {
 		r.blocks = append(r.blocks, residualBlock{
 			before: norm, after: norm, dropout: Dropout{Rate: shape.Dropout},
@@ -108,7 +107,7 @@ func (r *Residual) atBlock(i int) int {
 
 // Params lists the tensors in the order Forward and Backward take them.
 func (r *Residual) Params(prefix string) []Param {
-	params := LinearParams(prefix+".lift", r.in, r.shape.Width)
+	params := LinearParams(prefix+".lift", r.lift.In, r.lift.Out)
 	if r.shape.Peri {
 		params = append(params, r.entry.params(prefix+".entry")...)
 	}
