@@ -192,6 +192,12 @@ func TestDigestCoversWhatDeterminesTheModel(t *testing.T) {
 			t.Errorf("%s: same digest %v, want %v", set, got, same)
 		}
 	}
+	if mustParse(t, "f", small, "spec.train.seed=1", "spec.train.seed=null").Digest() != base {
+		t.Error("null does not take a value out")
+	}
+	if _, err := Parse("f", []byte(small), []string{"spec.train.sed=null"}); err == nil {
+		t.Error("null for a field that there is not was accepted")
+	}
 	const network = "spec.model.name=deepfm"
 	if mustParse(t, "f", small, network).Digest() == mustParse(t, "f", small, network, "spec.train.compute=bf16").Digest() {
 		t.Error("spec.train.compute is not in the digest")

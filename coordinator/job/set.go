@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,7 +11,7 @@ import (
 
 // applySet changes the tree as one --set path=value says, where value is YAML
 // and path may have indices, as in spec.data.fields[0].type; the index just
-// after the end appends. Whether the path exists is for the decoder to say, so
+// after the end appends, and the value null takes a member out. Whether the path exists is for the decoder to say, so
 // that a wrong name gets the same answer wherever it was written.
 func applySet(root *yaml.Node, number int, text string) error {
 	path, valueText, ok := strings.Cut(text, "=")
@@ -23,11 +24,13 @@ func applySet(root *yaml.Node, number int, text string) error {
 	}
 	mark(value, -number)
 	n := root
+	var parent *yaml.Node // of n, when n is a member of a mapping
 	for _, step := range strings.Split(path, ".") {
 		name, indices, err := splitStep(step)
 		if err != nil {
 			return fmt.Errorf("%s: %w", clip(path), err)
 		}
+		parent = n
 		if n, err = child(n, name, number); err != nil {
 			return fmt.Errorf("%s: %w", clip(path), err)
 		}
@@ -35,7 +38,13 @@ func applySet(root *yaml.Node, number int, text string) error {
 			if n, err = item(n, i, number); err != nil {
 				return fmt.Errorf("%s: %s %w", clip(path), name, err)
 			}
+			parent = nil
 		}
+	}
+	if parent != nil && n.Kind != 0 && value.ShortTag() == "!!null" {
+		at := slices.Index(parent.Content, n)
+		parent.Content = slices.Delete(parent.Content, at-1, at+1)
+		return nil
 	}
 	*n = *value
 	return nil
