@@ -59,7 +59,7 @@ var layers = map[string][]string{
 	"ps/export": {"shard", "ps/table", "ps/fsm", "ps/checkpoint", "ps/client"},
 	"ps":        {"shard", "compute/random", "compute/optim", "compute/supernet", "proto", "proto/identity", "ps/wire", "ps/frame", "ps/table", "ps/fsm", "ps/checkpoint", "ps/replica", "coordinator/client"},
 
-	"coordinator/search":    {"compute/random", "compute/supernet"},
+	"coordinator/search":    {"compute/random", "compute/exact", "compute/supernet"},
 	"coordinator/job":       {"compute/supernet", "coordinator/search", "compute/random", "compute/optim", "compute/model", "compute/embedding"},
 	"coordinator/task":      {},
 	"coordinator/placement": {"shard"},
@@ -70,7 +70,7 @@ var layers = map[string][]string{
 		"coordinator/job", "coordinator/task", "coordinator/placement", "coordinator/recipe", "coordinator/store", "coordinator/client", "ps/checkpoint"},
 
 	"worker/dataset": {"shard", "compute/random", "compute/kernel", "compute/eval", "coordinator/job"},
-	"worker/trainer": {"shard", "compute/supernet", "coordinator/search", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
+	"worker/trainer": {"shard", "compute/exact", "compute/supernet", "coordinator/search", "compute/random", "compute/kernel", "compute/optim", "compute/layer", "compute/model", "compute/eval",
 		"compute/embedding", "ps/wire", "ps/client", "coordinator/job", "worker/dataset"},
 	"worker": {"shard", "proto", "proto/identity", "compute/random", "compute/gemm", "compute/optim", "compute/model", "compute/eval",
 		"ps/wire", "ps/client", "coordinator/job", "coordinator/search", "coordinator/client", "worker/dataset", "worker/trainer"},

@@ -18,18 +18,28 @@ const (
 	// passes with the factor clamp(width - j, 0, 1). What it learns can be stored
 	// narrow as it is.
 	PrefixGate GateKind = "prefix"
+	// ChoiceGate has one number per field and choosable width. Their softmax is the
+	// probability of a width, and a dimension passes with the probability that the
+	// width is at least so large: the mixture of the prefixes (AutoDim, Zhao et al.
+	// 2021, with widths that share one table).
+	ChoiceGate GateKind = "choice"
 )
 
 // Gates multiplies the dimensions of every field by learned factors.
 type Gates struct {
 	Kind          GateKind
 	Fields, Width int
+	// Choices are the widths of ChoiceGate, ascending.
+	Choices []int
 }
 
 // Size is the number of gate values.
 func (g Gates) Size() int {
-	if g.Kind == PrefixGate {
+	switch g.Kind {
+	case PrefixGate:
 		return g.Fields
+	case ChoiceGate:
+		return g.Fields * len(g.Choices)
 	}
 	return g.Fields * g.Width
 }
@@ -41,10 +51,38 @@ func (g Gates) Factors(out, values []float32) {
 		copy(out, values)
 		return
 	}
+	if g.Kind == ChoiceGate {
+		clear(out)
+		p := make([]float32, len(g.Choices))
+		for f := range g.Fields {
+			Softmax(p, values[f*len(p):])
+			for c, w := range g.Choices {
+				for j := range w {
+					out[f*g.Width+j] += p[c]
+				}
+			}
+		}
+		return
+	}
 	for f, v := range values {
 		for j := range g.Width {
 			out[f*g.Width+j] = min(max(v-float32(j), 0), 1)
 		}
+	}
+}
+
+// Softmax writes the probabilities of the first len(p) logits to p.
+func Softmax(p, logits []float32) {
+	top, sum := logits[0], float32(0)
+	for _, v := range logits[:len(p)] {
+		top = max(top, v)
+	}
+	for i, v := range logits[:len(p)] {
+		p[i] = kernel.Exp(v - top)
+		sum += p[i]
+	}
+	for i := range p {
+		p[i] /= sum
 	}
 }
 
@@ -74,21 +112,70 @@ func (g Gates) Backward(dx, x, values, factors []float32, n int, dValues []float
 		kernel.Add(dValues, sums)
 		return
 	}
+	if g.Kind == ChoiceGate {
+		g.choiceGradient(sums, values, dValues)
+		return
+	}
 	for f, v := range values {
 		for j := range g.Width {
-			// The factor has slope 1 where it lies strictly between its clamps.
-			if at := v - float32(j); at > 0 && at < 1 {
+			// The factor has slope 1 between its clamps. A width that is a whole number
+			// feels its last dimension, else one that begins there would never move.
+			if at := v - float32(j); at > 0 && at <= 1 {
 				dValues[f] += sums[f*g.Width+j]
 			}
 		}
 	}
 }
 
-// Balance divides the gradients of each field's gates by their mean magnitude,
-// so that frequent fields do not outweigh the others (AutoSrh).
-func (g Gates) Balance(dValues []float32) {
-	per := len(dValues) / g.Fields
+// choiceGradient is the backward pass of the softmax, from the gradients of the
+// factors.
+func (g Gates) choiceGradient(dFactors, values, dValues []float32) {
+	n := len(g.Choices)
+	p, d := make([]float32, n), make([]float32, n)
 	for f := range g.Fields {
+		Softmax(p, values[f*n:])
+		var mean float32
+		for c, w := range g.Choices {
+			d[c] = 0
+			for _, v := range dFactors[f*g.Width : f*g.Width+w] {
+				d[c] += v
+			}
+			mean += float32(p[c] * d[c])
+		}
+		for c := range d {
+			dValues[f*n+c] += float32(p[c] * (d[c] - mean))
+		}
+	}
+}
+
+// Hold zeroes the gradients that would drive gate values further out of where
+// they mean something: [0, 1], or [0, width] for the widths of PrefixGate. A gate may
+// be outside by one update.
+func (g Gates) Hold(dValues, values []float32) {
+	top := float32(1)
+	switch g.Kind {
+	case PrefixGate:
+		top = float32(g.Width)
+	case ChoiceGate:
+		return
+	}
+	for i, v := range values {
+		if v <= 0 && dValues[i] > 0 || v >= top && dValues[i] < 0 {
+			dValues[i] = 0
+		}
+	}
+}
+
+// Balance divides the gradients of each field's gates by their mean magnitude,
+// so that frequent fields do not outweigh the others (AutoSrh). A PrefixGate has
+// only one per field: there it is the mean over all fields.
+func (g Gates) Balance(dValues []float32) {
+	groups := g.Fields
+	if g.Kind == PrefixGate {
+		groups = 1
+	}
+	per := len(dValues) / groups
+	for f := range groups {
 		d := dValues[f*per : (f+1)*per]
 		var sum float32
 		for _, v := range d {
@@ -96,18 +183,6 @@ func (g Gates) Balance(dValues []float32) {
 		}
 		scale := 1 / (sum/float32(per) + 1e-8)
 		kernel.Scale(scale, d)
-	}
-}
-
-// Clamp moves gate values back to where they mean something: [0, 1], or [0,
-// width] for the widths of PrefixGate.
-func (g Gates) Clamp(values []float32) {
-	top := float32(1)
-	if g.Kind == PrefixGate {
-		top = float32(g.Width)
-	}
-	for i, v := range values {
-		values[i] = min(max(v, 0), top)
 	}
 }
 

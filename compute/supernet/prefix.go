@@ -3,6 +3,7 @@ package supernet
 import (
 	"fmt"
 
+	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/random"
 )
 
@@ -14,6 +15,9 @@ const (
 	PerSample Sampling = "sample" // for every sample and field (OptEmbed)
 	PerBatch  Sampling = "batch"  // for every step and field
 	FullWidth Sampling = "none"   // never: all dimensions, always
+	// EveryWidth draws nothing: every step trains every width, all fields at the
+	// same one (Matryoshka, Kusupati et al. 2022).
+	EveryWidth Sampling = "all"
 )
 
 // Sampler draws the prefixes of supernet training.
@@ -29,6 +33,17 @@ type Sampler struct {
 	// begins with its full width and lets the narrow ones in later.
 	Full, FullLast float32
 	Steps          uint64
+	// Narrowing is the number of steps over which narrower widths join in, from the
+	// widest down: a supernet that shrinks progressively. 0 trains all from the start.
+	Narrowing uint64
+}
+
+// Open is how many of n choices, the widest, are trained at a step.
+func (s *Sampler) Open(step uint64, n int) int {
+	if step >= s.Narrowing {
+		return n
+	}
+	return 1 + int(step*uint64(n-1)/s.Narrowing)
 }
 
 // full is the probability of the full width at a step.
@@ -46,7 +61,6 @@ func (s *Sampler) Draw(widths []uint16, step, lane uint64, n int) {
 	if len(widths) != n*fields {
 		panic(fmt.Sprintf("compute/supernet: BUG: %d widths for %d samples of %d fields", len(widths), n, fields))
 	}
-	full := s.full(step)
 	switch s.Sampling {
 	case FullWidth:
 		for i := range n {
@@ -57,14 +71,14 @@ func (s *Sampler) Draw(widths []uint16, step, lane uint64, n int) {
 			return
 		}
 		// Every lane of the step draws the same.
-		s.draw(widths[:fields], random.Stream(s.Seed, random.Supernet, step, 1<<32, 0), 0, full)
+		s.draw(widths[:fields], random.Stream(s.Seed, random.Supernet, step, 1<<32, 0), 0, step)
 		for i := 1; i < n; i++ {
 			copy(widths[i*fields:(i+1)*fields], widths[:fields])
 		}
 	case PerSample:
 		stream := random.Stream(s.Seed, random.Supernet, step, lane, 0)
 		for i := range n {
-			s.draw(widths[i*fields:(i+1)*fields], stream, uint64(i), full)
+			s.draw(widths[i*fields:(i+1)*fields], stream, uint64(i), step)
 		}
 	default:
 		panic(fmt.Sprintf("compute/supernet: BUG: sampling %q", string(s.Sampling)))
@@ -73,14 +87,15 @@ func (s *Sampler) Draw(widths []uint16, step, lane uint64, n int) {
 
 // draw fills the widths of one sample; word 0 of a sample decides about the full
 // width, the others about the fields.
-func (s *Sampler) draw(widths []uint16, stream, sample uint64, full float32) {
+func (s *Sampler) draw(widths []uint16, stream, sample, step uint64) {
 	first := sample * uint64(1+len(s.Choices))
-	if full > 0 && random.Unit(random.Word(stream, first)) < full {
+	if full := s.full(step); full > 0 && random.Unit(random.Word(stream, first)) < full {
 		s.largest(widths)
 		return
 	}
 	for f, choices := range s.Choices {
-		widths[f] = uint16(choices[random.Below(stream, first+1+uint64(f), uint64(len(choices)))])
+		open := choices[len(choices)-s.Open(step, len(choices)):]
+		widths[f] = uint16(open[random.Below(stream, first+1+uint64(f), uint64(len(open)))])
 	}
 }
 
@@ -107,5 +122,15 @@ func MaskFields(x []float32, n, width int, widths []int) {
 		for f, w := range widths {
 			clear(row[f*width+w : (f+1)*width])
 		}
+	}
+}
+
+// Distill adds, to the gradients of logits, those of weight times the cross
+// entropy with a teacher's probabilities: here the full width's.
+func Distill(dLogits, logits, teacher []float32, weight float32) {
+	p := make([]float32, len(logits))
+	kernel.SigmoidSlice(p, logits)
+	for i := range p {
+		dLogits[i] += float32(weight * (p[i] - teacher[i]))
 	}
 }

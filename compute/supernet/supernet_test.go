@@ -316,8 +316,9 @@ func TestMasksKeepThePrefix(t *testing.T) {
 func TestGateGradients(t *testing.T) {
 	t.Parallel()
 	const n, fields, width = 5, 3, 4
-	for _, kind := range []GateKind{ElementGate, PrefixGate} {
-		g := Gates{Kind: kind, Fields: fields, Width: width}
+	choices := []int{1, 3, 4}
+	for _, kind := range []GateKind{ElementGate, PrefixGate, ChoiceGate} {
+		g := Gates{Kind: kind, Fields: fields, Width: width, Choices: choices}
 		v := make([]float32, g.Size())
 		for i := range v {
 			v[i] = 0.3 + 0.1*float32(i%5)
@@ -336,10 +337,21 @@ func TestGateGradients(t *testing.T) {
 			for i := range x64 {
 				f, j := i/width%fields, i%width
 				factor := 0.0
-				if kind == ElementGate {
+				switch kind {
+				case ElementGate:
 					factor = v64[f*width+j]
-				} else {
+				case PrefixGate:
 					factor = min(max(v64[f]-float64(j), 0), 1)
+				case ChoiceGate:
+					all := 0.0
+					for c, w := range choices {
+						e := math.Exp(v64[f*len(choices)+c])
+						all += e
+						if w > j {
+							factor += e
+						}
+					}
+					factor /= all
 				}
 				sum += float64(dy[i]) * factor * x64[i]
 			}
@@ -360,22 +372,46 @@ func TestGateGradients(t *testing.T) {
 	}
 }
 
-func TestBalanceAndClamp(t *testing.T) {
+func TestBalanceAndHold(t *testing.T) {
 	t.Parallel()
 	g := Gates{Kind: ElementGate, Fields: 2, Width: 2}
 	d := []float32{100, -300, 0.001, 0.003}
 	g.Balance(d)
 	near(t, "balanced", d, []float64{0.5, -1.5, 0.5, 1.5})
-	v := []float32{-1, 0.5, 2, 1}
-	g.Clamp(v)
-	if !slices.Equal(v, []float32{0, 0.5, 1, 1}) {
-		t.Errorf("clamped to %v", v)
+	// Descent subtracts the gradient, so a negative one opens a gate.
+	for _, c := range []struct {
+		g               Gates
+		values, d, want []float32
+	}{
+		{g, []float32{0, 0, 1, 1}, []float32{1, -1, 1, -1}, []float32{0, -1, 1, 0}},
+		{Gates{Kind: PrefixGate, Fields: 3, Width: 4}, []float32{1, 4, 4.1}, []float32{-1, -1, 1}, []float32{-1, 0, 1}},
+		{Gates{Kind: ChoiceGate, Fields: 1, Choices: []int{1, 2}}, []float32{-3, 7}, []float32{1, -1}, []float32{1, -1}},
+	} {
+		if c.g.Hold(c.d, c.values); !slices.Equal(c.d, c.want) {
+			t.Errorf("%s gates %v: gradients %v, want %v", c.g.Kind, c.values, c.d, c.want)
+		}
 	}
-	w := []float32{-1, 9}
-	Gates{Kind: PrefixGate, Fields: 2, Width: 4}.Clamp(w)
-	if !slices.Equal(w, []float32{0, 4}) {
-		t.Errorf("widths clamped to %v", w)
+}
+
+// Distilled logits are drawn towards the teacher's probabilities: the gradient is
+// that of the cross entropy.
+func TestDistillGradient(t *testing.T) {
+	t.Parallel()
+	z, teacher := values(1, 9, 2), make([]float32, 9)
+	for i := range teacher {
+		teacher[i] = 0.1 * float32(i+1)
 	}
+	z64 := wide(z)
+	want := numeric(func() (sum float64) {
+		for i, v := range z64 {
+			p, q := 1/(1+math.Exp(-v)), float64(teacher[i])
+			sum -= 0.7 * (q*math.Log(p) + (1-q)*math.Log(1-p))
+		}
+		return sum
+	}, z64)
+	d := make([]float32, 9)
+	Distill(d, z, teacher, 0.7)
+	near(t, "dLogits", d, want)
 }
 
 // A width is a number of dimensions, not the index of the last one.

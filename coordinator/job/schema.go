@@ -112,6 +112,9 @@ func (j *Job) Dense() ([]Dense, error) {
 		}
 		all = append(all, j.thresholds(len(all), len(tables)))
 	}
+	if j.Spec.Search != nil && j.Spec.Search.Gates != nil {
+		all = append(all, j.gates(len(all), len(j.Spec.Data.ResolvedFields())))
+	}
 	return all, nil
 }
 

@@ -25,13 +25,14 @@ type Search struct {
 	Tolerance float64 `json:"tolerance"`
 	// Widths may be chosen, ascending (default: 1, 2, ... up to the embedding_dim).
 	Widths []int `json:"widths,omitempty"`
-	// Generations, Population, Archive, Mutation, SeedSensitivity and Screen are those of
+	// Generations, Population, Archive, Mutation, SeedSensitivity, SeedRelevance and Screen are those of
 	// search.Config.
 	Generations     int     `json:"generations"`
 	Population      int     `json:"population"`
 	Archive         int     `json:"archive"`
 	Mutation        float64 `json:"mutation"`
 	SeedSensitivity bool    `json:"seed_sensitivity"`
+	SeedRelevance   bool    `json:"seed_relevance"`
 	// Screen is the share of the validation rows that candidates are scored on
 	// before the best of them are scored on all.
 	Screen float64 `json:"screen"`
@@ -44,6 +45,15 @@ type Search struct {
 	// start; FullWidthLast what it has become at the end of the training.
 	FullWidth     float32 `json:"full_width"`
 	FullWidthLast float32 `json:"full_width_last"`
+	// Progressive is the share of the supernet's steps over which narrower widths
+	// join in, from the widest down.
+	Progressive float64 `json:"progressive"`
+	// Distillation is the weight of what the full width teaches the others, with
+	// sampling all.
+	Distillation float32 `json:"distillation"`
+	// Gates configures the soft gates of strategies that learn them; nil for all
+	// others.
+	Gates *Gates `json:"gates,omitempty"`
 	// Pruning learns a threshold per field, below which a row is dropped; nil
 	// keeps all rows.
 	Pruning *Pruning `json:"pruning,omitempty"`
@@ -61,6 +71,26 @@ type Pruning struct {
 	Norm string `json:"norm"`
 }
 
+// Gates configures the training of soft gates.
+type Gates struct {
+	LearningRate float32 `json:"learning_rate"` // of plain descent, default 0.02
+	// Penalty is that of an open gate, in units of the mean gradient.
+	Penalty float32 `json:"penalty"`
+	// Warmup is the share of the supernet's steps before the gates move.
+	Warmup float32 `json:"warmup"`
+}
+
+// GateTensor is the name of the dense tensor of the gates, behind the thresholds.
+const GateTensor = "supernet.gates"
+
+// gateKinds are the gates of the strategies that learn them.
+var gateKinds = map[string]supernet.GateKind{search.DNIS: supernet.PrefixGate, search.AutoDim: supernet.ChoiceGate}
+
+// Gates describes the soft gates of a supernet that has them, for so many fields.
+func (j *Job) Gates(fields int) supernet.Gates {
+	return supernet.Gates{Kind: gateKinds[j.Spec.Search.Strategy], Fields: fields, Width: j.Spec.Model.EmbeddingDim, Choices: j.Choices()}
+}
+
 // The values of Search.RetrainFrom.
 const (
 	FromInit     = "init"
@@ -76,6 +106,19 @@ func (s Search) withDefaults(t Train) Search {
 	c := s.config(0).WithDefaults()
 	s.Strategy, s.Generations, s.Population, s.Archive, s.Mutation, s.Screen = c.Strategy, c.Generations, c.Population, c.Archive, c.Mutation, c.Screen
 	setDefault(&s.Epochs, t.Epochs)
+	if kind, learns := gateKinds[s.Strategy]; learns {
+		setDefault(&s.Sampling, string(supernet.FullWidth))
+		g := Gates{}
+		if s.Gates != nil {
+			g = *s.Gates
+		}
+		setDefault(&g.LearningRate, 0.02)
+		setDefault(&g.Warmup, 0.3)
+		if kind == supernet.PrefixGate {
+			setDefault(&g.Penalty, 0.1)
+		}
+		s.Gates = &g
+	}
 	setDefault(&s.Sampling, string(supernet.PerSample))
 	setDefault(&s.RetrainFrom, FromInit)
 	if s.Pruning != nil {
@@ -91,7 +134,7 @@ func (s Search) withDefaults(t Train) Search {
 // config is the search's own configuration.
 func (s Search) config(seed uint64) search.Config {
 	return search.Config{Strategy: s.Strategy, Seed: seed, Budget: s.Budget, Tolerance: s.Tolerance, Pareto: s.Pareto,
-		Generations: s.Generations, Population: s.Population, Archive: s.Archive, Mutation: s.Mutation, Screen: s.Screen, SeedSensitivity: s.SeedSensitivity}
+		Generations: s.Generations, Population: s.Population, Archive: s.Archive, Mutation: s.Mutation, Screen: s.Screen, SeedSensitivity: s.SeedSensitivity, SeedRelevance: s.SeedRelevance}
 }
 
 // SearchConfig is the configuration of the job's search, which there must be.
@@ -133,6 +176,17 @@ func (j *Job) Retrain(widths []int) (*Job, error) {
 	return &r, nil
 }
 
+// gates is the tensor of the soft gates, all open.
+func (j *Job) gates(id, fields int) Dense {
+	g := j.Gates(fields)
+	d := Dense{ID: uint16(id), Name: GateTensor, Size: g.Size(),
+		Optimizer: optim.Config{Name: optim.SGD, LearningRate: j.Spec.Search.Gates.LearningRate}}
+	if g.Kind == supernet.PrefixGate {
+		d.Init = random.Init{Kind: random.Constant, Scale: float32(g.Width)}
+	}
+	return d
+}
+
 // thresholds is the tensor of the pruning thresholds of a supernet, which has
 // the given number.
 func (j *Job) thresholds(id int, tables int) Dense {
@@ -171,6 +225,13 @@ func (c *checker) search(j *Job) {
 	if s.FullWidth < s.FullWidthLast {
 		c.fault(path+".full_width_last", "%v is above full_width: the schedule goes from wide to narrow", s.FullWidthLast)
 	}
+	c.gates(j)
+	if n := len(j.Choices()); s.Sampling == string(supernet.EveryWidth) && n > everyWidthMax {
+		c.fault(path+".widths", "sampling all trains every width in every step: list at most %d, there are %d", everyWidthMax, n)
+	}
+	if s.Distillation > 0 && s.Sampling != string(supernet.EveryWidth) {
+		c.fault(path+".distillation", "only sampling all has the full width at hand in every step: set spec.search.sampling to all, or remove it")
+	}
 	if p := s.Pruning; p != nil && p.LearningRate <= 0 {
 		c.fault(path+".pruning.learning_rate", "%v is not above 0", p.LearningRate)
 	}
@@ -179,9 +240,30 @@ func (c *checker) search(j *Job) {
 	}
 }
 
+// everyWidthMax bounds the widths that are all trained in every step.
+const everyWidthMax = 8
+
+// gates checks what strategies that learn gates need.
+func (c *checker) gates(j *Job) {
+	const path = "spec.search.gates"
+	s := j.Spec.Search
+	if _, learns := gateKinds[s.Strategy]; !learns {
+		if s.Gates != nil {
+			c.fault(path, "strategy %s learns no gates: remove it, or choose dnis or autodim", s.Strategy)
+		}
+		return
+	}
+	if j.Spec.Train.ClipNorm > 0 {
+		c.fault("spec.train.clip_norm", "the gates of strategy %s have gradients of another scale, which would count in the norm: remove it", s.Strategy)
+	}
+	if s.Sampling == string(supernet.EveryWidth) {
+		c.fault("spec.search.sampling", "strategy %s has gates instead: use none, sample or batch", s.Strategy)
+	}
+}
+
 var searchRules = map[string]rule{
 	"spec.search":                       means("Finds how wide the embedding of every field needs to be: trains a supernet, searches on the validation split, and trains the winner anew. docs/search.md explains it.").byDefault("none: the model is trained as it is"),
-	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
+	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. ard: keeps the dimensions of the supernet's rows that vary most. dnis: a soft width per field, learned on the validation split. autodim: probabilities of the widths, likewise. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
 	"spec.search.budget":                means("Bound of the embedding weights of the result: one of bytes, params and fraction, or none."),
 	"spec.search.budget.bytes":          means("Memory of the embedding weights.").in(0, 1<<50).byDefault("no bound"),
 	"spec.search.budget.params":         means("Number of the embedding weights.").in(0, 1<<48).byDefault("no bound"),
@@ -195,10 +277,17 @@ var searchRules = map[string]rule{
 	"spec.search.mutation":              means("Probability that a mutation draws the width of a field anew.").in(1e-6, 1),
 	"spec.search.seed_sensitivity":      means("Begin evolution with the candidates of sensitivity."),
 	"spec.search.screen":                means("Share of the validation rows that every candidate is scored on first. Those that do best there, a quarter of a generation, are scored on all rows; only they can win. 1 scores all candidates on all rows.").in(0.001, 1),
+	"spec.search.seed_relevance":        means("Begin evolution with the candidates of ard."),
 	"spec.search.epochs":                means("Passes over the training split for the supernet.").in(1, 10000).byDefault("spec.train.epochs"),
-	"spec.search.sampling":              means("For what the width of a field is drawn anew while the supernet is trained: every sample, every batch, or never (none).").of(string(supernet.PerSample), string(supernet.PerBatch), string(supernet.FullWidth)),
+	"spec.search.sampling":              means("For what the width of a field is drawn anew while the supernet is trained: every sample, every batch, or never (none). all: every step trains every width, the same for all fields (Matryoshka).").byDefault("sample; of dnis and autodim none").of(string(supernet.EveryWidth), string(supernet.PerSample), string(supernet.PerBatch), string(supernet.FullWidth)),
 	"spec.search.full_width":            means("Probability that a sample keeps the full width of all fields.").in(0, 1),
 	"spec.search.full_width_last":       means("What full_width has become at the end of the supernet's training, in a straight line (a progressive schedule). Only used when full_width is above 0.").in(0, 1),
+	"spec.search.progressive":           means("Share of the supernet's steps over which narrower widths join in, one after the other from the widest down (a progressive schedule). 0: all are trained from the start.").in(0, 1),
+	"spec.search.distillation":          means("Weight of what the full width teaches the others, with sampling all: the cross entropy with its probabilities.").in(0, 100),
+	"spec.search.gates":                 means("Soft gates, which dnis and autodim learn on the validation split.").byDefault("those of the strategy"),
+	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02"),
+	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.1 of dnis, 0 of autodim"),
+	"spec.search.gates.warmup":          means("Share of the supernet's steps before the gates move.").in(0, 1).byDefault("0.3"),
 	"spec.search.pruning":               means("Learn a threshold for every field; rows whose norm is below it are dropped.").byDefault("none: all rows are kept"),
 	"spec.search.pruning.learning_rate": means("Learning rate of the thresholds.").in(0, 1e6).byDefault("0.0001"),
 	"spec.search.pruning.weight":        means("Weight of the regulariser, the sum of exp(-threshold).").in(0, 1e6).byDefault("0.0001"),

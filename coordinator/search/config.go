@@ -15,11 +15,14 @@ const (
 	Sensitivity = "sensitivity"
 	Uniform     = "uniform"
 	MDE         = "mde"
+	ARD         = "ard"
+	DNIS        = "dnis"
+	AutoDim     = "autodim"
 )
 
 // Strategies lists the names of the strategies.
 func Strategies() []string {
-	return []string{Evolution, Guided, Random, Sensitivity, Uniform, MDE}
+	return []string{Evolution, Guided, Random, Sensitivity, ARD, DNIS, AutoDim, Uniform, MDE}
 }
 
 // Config chooses how to search. The zero value of a member means its default.
@@ -45,6 +48,8 @@ type Config struct {
 	Screen float64
 	// SeedSensitivity begins evolution with the candidates of sensitivity.
 	SeedSensitivity bool
+	// SeedRelevance begins evolution with the candidates of ard.
+	SeedRelevance bool
 }
 
 // WithDefaults fills in what was left at zero.

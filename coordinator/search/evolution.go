@@ -23,25 +23,28 @@ type evolution struct {
 	all        []Trial // for the front and the regression
 	seen       map[Candidate]bool
 	model      *regression // of all trials; nil when it is to be fitted anew
-	// first runs before the first generation and seeds it; nil when it is over.
-	first *sensitivity
+	// first run one after the other before the first generation, which they seed.
+	first []Strategy
 }
 
 func newEvolution(cfg Config, space Space, limit int64) *evolution {
 	e := &evolution{cfg: cfg, space: space, limit: limit, archive: Archive{Size: cfg.Archive}, seen: map[Candidate]bool{}}
 	if cfg.SeedSensitivity {
-		e.first = newSensitivity(space, limit)
+		e.first = append(e.first, newSensitivity(space, limit))
+	}
+	if cfg.SeedRelevance {
+		e.first = append(e.first, &fixed{candidates: ard(space, limit)})
 	}
 	return e
 }
 
 // Ask implements Strategy.
 func (e *evolution) Ask() []Candidate {
-	if e.first != nil {
-		if c := e.first.Ask(); len(c) > 0 {
+	for len(e.first) > 0 {
+		if c := e.first[0].Ask(); len(c) > 0 {
 			return c
 		}
-		e.first = nil
+		e.first = e.first[1:]
 	}
 	if e.generation == e.cfg.Generations {
 		return nil
@@ -71,8 +74,8 @@ func (e *evolution) Ask() []Candidate {
 
 // Finalists implements Strategy.
 func (e *evolution) Finalists(trials []Trial) []Trial {
-	if e.first != nil {
-		return e.first.Finalists(trials)
+	if len(e.first) > 0 {
+		return e.first[0].Finalists(trials)
 	}
 	chosen := promising(trials, e.limit)
 	if e.cfg.Pareto {
@@ -83,8 +86,8 @@ func (e *evolution) Finalists(trials []Trial) []Trial {
 
 // Tell implements Strategy.
 func (e *evolution) Tell(trials []Trial) {
-	if e.first != nil {
-		e.first.Tell(trials)
+	if len(e.first) > 0 {
+		e.first[0].Tell(trials)
 	}
 	for _, t := range trials {
 		e.seen[t.Candidate] = true

@@ -43,6 +43,9 @@ func New(cfg Config, space Space) (*Search, error) {
 	if err := errors.Join(cfg.Validate(), space.Validate()); err != nil {
 		return nil, err
 	}
+	if err := learned(cfg, space); err != nil {
+		return nil, err
+	}
 	limit, err := cfg.Budget.Limit(space)
 	if err != nil {
 		return nil, err
@@ -67,6 +70,12 @@ func newStrategy(cfg Config, space Space, limit int64) Strategy {
 		return &fixed{candidates: []Candidate{uniform(space, limit)}}
 	case MDE:
 		return &fixed{candidates: []Candidate{mde(space, limit)}}
+	case ARD:
+		return &fixed{candidates: ard(space, limit)}
+	case DNIS:
+		return &fixed{candidates: dnis(space, limit)}
+	case AutoDim:
+		return &fixed{candidates: autodim(space, limit)}
 	}
 	return newEvolution(cfg, space, limit)
 }

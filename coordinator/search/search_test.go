@@ -28,7 +28,12 @@ func testSpace() Space {
 	var s Space
 	for f := range 12 {
 		rows := int64(10) << f
-		s.Fields = append(s.Fields, Field{Name: "f" + strconv.Itoa(f), Rows: rows, Kept: rows - int64(f), Choices: upTo(8)})
+		field := Field{Name: "f" + strconv.Itoa(f), Rows: rows, Kept: rows - int64(f), Choices: upTo(8)}
+		for d := range 8 {
+			field.Variance = append(field.Variance, 1/float64(1+d+f%3))
+			field.Gates = append(field.Gates, float32(8-f%7)-float32(d))
+		}
+		s.Fields = append(s.Fields, field)
 	}
 	return s
 }
@@ -101,7 +106,7 @@ func everyStrategy(t *testing.T, f func(t *testing.T, cfg Config)) {
 	}
 	t.Run("seeded", func(t *testing.T) {
 		t.Parallel()
-		f(t, Config{Seed: 5, Generations: 8, Budget: Budget{Fraction: 0.3}, SeedSensitivity: true})
+		f(t, Config{Seed: 5, Generations: 8, Budget: Budget{Fraction: 0.3}, SeedSensitivity: true, SeedRelevance: true})
 	})
 	t.Run("trimmed, not screened", func(t *testing.T) {
 		t.Parallel()

@@ -20,6 +20,10 @@ type Field struct {
 	// Choices are the widths it may get, ascending. The last one is its width in
 	// the supernet.
 	Choices []int `json:"choices"`
+	// Variance is the mean square of every dimension of the kept rows, Gates what a
+	// supernet with soft gates learned: both may be empty.
+	Variance []float64 `json:"-"`
+	Gates    []float32 `json:"-"`
 }
 
 // Space is what can be chosen.

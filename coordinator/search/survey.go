@@ -1,12 +1,18 @@
 package search
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/fathom-train/fathom/compute/exact"
+)
 
 // Survey is what the tables of a supernet hold, or one shard's part of it.
 type Survey struct {
 	// Thresholds are the pruning thresholds, by table; empty without pruning.
 	Thresholds []float32     `json:"thresholds,omitempty"`
 	Tables     []TableSurvey `json:"tables"`
+	// Gates are the soft gates, by table; empty without.
+	Gates [][]float32 `json:"gates,omitempty"`
 	// Planted are the widths that the hidden model of generated data has, by table;
 	// empty for other data.
 	Planted []int `json:"planted,omitempty"`
@@ -17,6 +23,8 @@ type TableSurvey struct {
 	// Rows are all rows, Kept those above the threshold.
 	Rows int64 `json:"rows"`
 	Kept int64 `json:"kept"`
+	// Moments are the sums of the squares of the kept rows' dimensions.
+	Moments []exact.Sum `json:"moments,omitempty"`
 	// Gram is the sum of the outer products of the kept rows, the lower triangle
 	// row by row; empty when it would be too large. Only reports use it: unlike
 	// the counts, its last bits depend on how rows are sharded.
@@ -28,7 +36,7 @@ func Merge(parts []*Survey) (*Survey, error) {
 	var all *Survey
 	for i, p := range parts {
 		if all == nil {
-			all = &Survey{Thresholds: p.Thresholds, Planted: p.Planted, Tables: make([]TableSurvey, len(p.Tables))}
+			all = &Survey{Thresholds: p.Thresholds, Gates: p.Gates, Planted: p.Planted, Tables: make([]TableSurvey, len(p.Tables))}
 		}
 		if len(p.Tables) != len(all.Tables) || len(p.Thresholds) != len(all.Thresholds) {
 			return nil, fmt.Errorf("the survey of shard %d has %d tables and %d thresholds, that of shard 0 %d and %d",
@@ -38,6 +46,12 @@ func Merge(parts []*Survey) (*Survey, error) {
 			sum := &all.Tables[t]
 			sum.Rows += part.Rows
 			sum.Kept += part.Kept
+			if sum.Moments == nil {
+				sum.Moments = make([]exact.Sum, len(part.Moments))
+			}
+			for k, v := range part.Moments {
+				sum.Moments[k].Merge(v)
+			}
 			if sum.Gram == nil {
 				sum.Gram = append([]float64(nil), part.Gram...)
 			} else {
@@ -57,7 +71,14 @@ func (s *Survey) Space(names []string, choices []int) (Space, error) {
 	}
 	var space Space
 	for t, of := range s.Tables {
-		space.Fields = append(space.Fields, Field{Name: names[t], Rows: of.Rows, Kept: of.Kept, Choices: choices})
+		f := Field{Name: names[t], Rows: of.Rows, Kept: of.Kept, Choices: choices}
+		for _, m := range of.Moments {
+			f.Variance = append(f.Variance, m.Float64()/float64(max(1, of.Kept)))
+		}
+		if len(s.Gates) > 0 {
+			f.Gates = s.Gates[t]
+		}
+		space.Fields = append(space.Fields, f)
 	}
 	return space, nil
 }

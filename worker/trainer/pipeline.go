@@ -35,6 +35,7 @@ type slot struct {
 
 	ddense  [][]float32
 	lossSum float64
+	held    *slot // of the validation split, for soft gates
 }
 
 // denseSet is the dense tensors at one version, pulled once for all lanes of a

@@ -30,7 +30,7 @@ func (t *Trainer) load(ctx context.Context, s *slot, step uint64, lane int) erro
 		return fmt.Errorf("read the samples of step %d lane %d: %w", step, lane, err)
 	}
 	t.find(s)
-	return nil
+	return t.loadHeld(ctx, s)
 }
 
 // pullRows gets the lane's rows, and with fetch the dense tensors too, at the
@@ -41,7 +41,11 @@ func (t *Trainer) pullRows(ctx context.Context, s *slot, fetch bool) error {
 	if fetch {
 		dense = s.dense.values
 	}
-	err := t.cfg.Client.Pull(ctx, t.cfg.Job.BaseVersion(t.cfg.Base, s.step), s.request(), dense)
+	version := t.cfg.Job.BaseVersion(t.cfg.Base, s.step)
+	err := t.cfg.Client.Pull(ctx, version, s.request(), dense)
+	if err == nil && s.held != nil {
+		err = t.cfg.Client.Pull(ctx, version, s.held.request(), nil)
+	}
 	if fetch {
 		s.dense.err = err
 		close(s.dense.ready)
@@ -56,6 +60,7 @@ func (t *Trainer) fill(s *slot) {
 	}
 	t.super.prune(s)
 	t.gather(s)
+	t.super.open(s, t.input)
 }
 
 // forward returns the logits of the model's input.
@@ -82,21 +87,39 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 		return nil
 	}
 	t.fill(s)
+	t.dLogits = grow(t.dLogits, s.data.N)
+	for c := range t.dInput {
+		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
+	}
+	backward := t.backward
+	if t.super != nil && t.super.every != nil {
+		backward = t.everyWidth
+	}
+	if err := backward(ctx, s); err != nil {
+		return err
+	}
+	if p := t.super; p != nil && p.gates != nil {
+		p.openGradient(s, t.dInput, p.gates.dValues)
+	}
+	t.scatter(s)
+	t.super.pruneGradient(s)
+	if err := t.guardGradients(ctx, s); err != nil {
+		return err
+	}
+	return t.trainGates(s)
+}
+
+// backward leaves the gradients of the dense tensors and of the model's input.
+func (t *Trainer) backward(ctx context.Context, s *slot) error {
 	t.super.mask(s, t.input)
 	logits := t.forward(s, true)
-	t.dLogits = grow(t.dLogits, s.data.N)
 	s.lossSum = layer.WeightedBCE(logits, s.data.Labels, t.sampleWeights(&s.data), t.dLogits, 1/float32(s.batch))
 	if err := t.guardLoss(ctx, s, logits); err != nil {
 		return err
 	}
-	for c := range t.dInput {
-		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
-	}
 	t.net.Backward(s.dense.values, t.dLogits, s.ddense, t.dInput)
 	t.super.maskGradient(t.dInput)
-	t.scatter(s)
-	t.super.pruneGradient(s)
-	return t.guardGradients(ctx, s)
+	return nil
 }
 
 // sampleWeights returns the weights of the samples' losses, nil when all are 1.

@@ -29,6 +29,8 @@ type super struct {
 
 	widths []uint16 // [n, fields], of the lane under way
 	zeros  []int32
+	every  *everyWidth // nil unless every width is trained in every step
+	gates  *gates      // nil without soft gates
 }
 
 // newSuper returns nil when the job trains no supernet.
@@ -50,6 +52,10 @@ func newSuper(j *job.Job, t *Trainer) *super {
 	if spec.FullWidth > 0 {
 		s.sampler.Steps = uint64(j.Steps(t.train.Rows()))
 	}
+	s.sampler.Narrowing = uint64(float64(spec.Progressive) * float64(j.Steps(t.train.Rows())))
+	if s.sampler.Sampling == supernet.EveryWidth {
+		s.every = &everyWidth{distillation: spec.Distillation}
+	}
 	for _, parts := range t.plan.Fields {
 		s.tables = append(s.tables, parts[0].Table)
 		s.sampler.Choices = append(s.sampler.Choices, j.Choices())
@@ -59,6 +65,9 @@ func newSuper(j *job.Job, t *Trainer) *super {
 		s.thresholds = len(t.sizes)
 		t.sizes = append(t.sizes, len(t.plan.Tables))
 		t.names = append(t.names, job.ThresholdTensor)
+	}
+	if spec.Gates != nil {
+		s.gates = newGates(j, t, s.dim)
 	}
 	return s
 }
@@ -87,7 +96,7 @@ func (p *super) prune(s *slot) {
 
 // mask draws the lane's prefixes and applies them to the model's input.
 func (p *super) mask(s *slot, input [][]float32) {
-	if p == nil {
+	if p == nil || p.every != nil {
 		return
 	}
 	p.widths = grow(p.widths, s.data.N*s.data.Fields)
@@ -97,7 +106,7 @@ func (p *super) mask(s *slot, input [][]float32) {
 
 // maskGradient is the backward pass of mask.
 func (p *super) maskGradient(dInput [][]float32) {
-	if p != nil {
+	if p != nil && p.every == nil {
 		supernet.MaskPrefixes(dInput[p.column], p.dim, p.widths)
 	}
 }

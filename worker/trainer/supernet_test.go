@@ -78,6 +78,90 @@ func TestCandidatesAreScoredAsPrefixesOfTheSupernet(t *testing.T) {
 	}
 }
 
+// Every width is trained in every step: with one width that is the plain model,
+// and what the full width teaches makes another one.
+func TestEveryWidthIsTrained(t *testing.T) {
+	hash := func(sets ...string) string {
+		cl := newCluster(t, parse(t, sets...), 1)
+		cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+		return cl.hash()
+	}
+	if plain, one := hash("spec.embedding.tables=per_field"), hash("spec.search={sampling: all, widths: [4]}"); plain != one {
+		t.Error("with one width it is not the plain model")
+	}
+	several := hash("spec.search={sampling: all, widths: [1, 2, 4]}")
+	for _, other := range []string{"{sampling: all, widths: [4]}", "{sampling: all, widths: [1, 2, 4], distillation: 1}", "{sampling: all, widths: [1, 2, 4], progressive: 0.5}"} {
+		if hash("spec.search="+other) == several {
+			t.Errorf("%s trains the same model", other)
+		}
+	}
+}
+
+// Gates are trained on the validation split, by whichever workers and shards, only
+// after the warm-up, and stay about where they mean something.
+func TestGatesAreTrained(t *testing.T) {
+	for _, strategy := range []string{"dnis", "autodim"} {
+		sets := []string{"spec.search={strategy: " + strategy + ", gates: {learning_rate: 0.1, warmup: 0.1}}"}
+		cl := newCluster(t, parse(t, sets...), 1)
+		cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+		other := newCluster(t, parse(t, sets...), 3)
+		other.trainAll(t, [][]int{{3}, {1, 2}, {0}}, other.steps())
+		if cl.hash() != other.hash() {
+			t.Errorf("%s: another model on other workers and shards", strategy)
+		}
+		survey, err := cl.trainer(t).Survey(context.Background(), cl.steps(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		moved := 0
+		for f, gates := range survey.Gates {
+			for _, v := range gates {
+				if strategy == "dnis" && (v < -0.6 || v > 4.6 /* one update of six times the mean */) {
+					t.Errorf("dnis: the soft width of field %d is %v", f, v)
+				}
+				if v != 4 && v != 0 {
+					moved++
+				}
+			}
+		}
+		if len(survey.Gates) != 6 || moved < 4 {
+			t.Errorf("%s: gates %v, %d moved", strategy, survey.Gates, moved)
+		}
+		warm := newCluster(t, parse(t, "spec.search={strategy: "+strategy+", gates: {warmup: 1}}"), 1)
+		warm.trainAll(t, [][]int{{0, 1, 2, 3}}, warm.steps())
+		if survey, err = warm.trainer(t).Survey(context.Background(), warm.steps(), 0); err != nil {
+			t.Fatal(err)
+		}
+		if first := survey.Gates[0][0]; first != 4 && first != 0 {
+			t.Errorf("%s: gates %v moved in the warm-up", strategy, survey.Gates)
+		}
+	}
+}
+
+// Of a supernet whose gates cost much, those of the fields without influence close
+// first: dnis finds the planted ones.
+func TestSoftWidthsOfUselessFieldsShrink(t *testing.T) {
+	cl := newCluster(t, parse(t, "spec.data.synthetic={train_rows: 20000, valid_rows: 5000, numeric: 0, categorical: 6, vocabulary: 30, teacher_dim: 4, seed: 3}",
+		"spec.train.batch_size=200", "spec.train.epochs=2", "spec.search={strategy: dnis, gates: {learning_rate: 0.05, penalty: 0.3, warmup: 0.3}}"), 1)
+	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+	survey, err := cl.trainer(t).Survey(context.Background(), cl.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var useless, useful, n float32
+	for f, planted := range survey.Planted {
+		if planted == 0 {
+			useless += survey.Gates[f][0]
+			n++
+		} else {
+			useful += survey.Gates[f][0]
+		}
+	}
+	if n == 0 || useless/n > 0.75*useful/(6-n) {
+		t.Errorf("planted %v, soft widths %v", survey.Planted, survey.Gates)
+	}
+}
+
 // A share of the rows is the same whoever scores which block, and about as large
 // as was asked for.
 func TestAShareOfTheRowsIsScored(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/fathom-train/fathom/compute/exact"
 	"github.com/fathom-train/fathom/coordinator/search"
 	"github.com/fathom-train/fathom/shard"
 )
@@ -19,13 +20,24 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		return nil, fmt.Errorf("job %s trains no supernet", t.cfg.Job.Metadata.Name)
 	}
 	s := &search.Survey{Tables: make([]search.TableSurvey, len(t.plan.Tables))}
+	var err error
 	if p.thresholds >= 0 {
-		dense := make([][]float32, len(t.sizes))
-		dense[p.thresholds] = make([]float32, t.sizes[p.thresholds])
-		if err := t.cfg.Client.Pull(ctx, version, nil, dense); err != nil {
+		if s.Thresholds, err = t.tensor(ctx, version, p.thresholds); err != nil {
 			return nil, err
 		}
-		s.Thresholds = dense[p.thresholds]
+	}
+	if p.gates != nil {
+		values, err := t.tensor(ctx, version, p.gates.tensor)
+		if err != nil {
+			return nil, err
+		}
+		s.Gates = make([][]float32, len(s.Tables))
+		per := len(values) / p.gates.Fields
+		for f, table := range p.tables { // of fields that share a table, the first
+			if s.Gates[table] == nil {
+				s.Gates[table] = values[f*per : (f+1)*per]
+			}
+		}
 	}
 	if planted := t.cfg.Data.PlantedWidths(); planted != nil {
 		s.Planted = make([]int, len(s.Tables))
@@ -38,6 +50,7 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 	grams := triangle*len(s.Tables) <= gramMax
 	for i := range s.Tables {
 		of := &s.Tables[i]
+		of.Moments = make([]exact.Sum, p.dim)
 		if grams {
 			of.Gram = make([]float64, triangle)
 		}
@@ -50,6 +63,9 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 					continue
 				}
 				of.Kept++
+				for k, v := range e {
+					of.Moments[k].Add(float64(v) * float64(v))
+				}
 				addOuter(of.Gram, e)
 			}
 			return nil
@@ -59,6 +75,13 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		}
 	}
 	return s, nil
+}
+
+// tensor pulls one dense tensor.
+func (t *Trainer) tensor(ctx context.Context, version uint64, id int) ([]float32, error) {
+	dense := make([][]float32, len(t.sizes))
+	dense[id] = make([]float32, t.sizes[id])
+	return dense[id], t.cfg.Client.Pull(ctx, version, nil, dense)
 }
 
 // addOuter adds the lower triangle of e's outer product to sum, if there is one.
