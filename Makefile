@@ -15,7 +15,7 @@ test: ## run every test
 	go test ./...
 
 sim: ## simulate SEEDS schedules of faults (default 1000), the first is FIRST
-	go test ./e2e/sim -run 'TestSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
+	cd e2e/sim && go test -run 'TestSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
 
 faults: ## kill and stop every role of a real cluster in every phase (about 10 minutes)
 	FATHOM_FAULTS=all go test ./e2e -run TestFaultsChangeNothing -count=1 -v -timeout 60m

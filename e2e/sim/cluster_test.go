@@ -21,9 +21,16 @@ import (
 	"github.com/fathom-train/fathom/coordinator"
 	"github.com/fathom-train/fathom/coordinator/client"
 	"github.com/fathom-train/fathom/coordinator/store"
+	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps"
 	"github.com/fathom-train/fathom/ps/replica"
 	"github.com/fathom-train/fathom/worker"
+)
+
+// Nodes that are not there from the beginning.
+const (
+	spareServer = "ps-3"
+	spareWorker = "worker-2"
 )
 
 const (
@@ -52,6 +59,11 @@ type cluster struct {
 	nodes []*node
 	// ghosts are stopped processes on their way out.
 	ghosts sync.WaitGroup
+	// ctl is the operator's; asked are the wishes under way.
+	ctl   *client.Control
+	asked sync.WaitGroup
+	// checkpoint is the newest that was made, if there is one.
+	checkpoint atomic.Pointer[proto.CheckpointInfo]
 
 	mu     sync.Mutex
 	closed bool
@@ -60,6 +72,7 @@ type cluster struct {
 // node is a place in the cluster; processes come and go on it.
 type node struct {
 	name, addr, role string
+	spare            bool // it joins when a schedule says so
 	disk             *disk
 	dir              string
 	lives            int
@@ -86,6 +99,7 @@ func newCluster(wrong *verdict, rng *rand.Rand, scratch string, log *slog.Logger
 		{name: "c-0", role: roleCoordinator}, {name: "c-1", role: roleCoordinator},
 		{name: "ps-0", role: rolePS}, {name: "ps-1", role: rolePS}, {name: "ps-2", role: rolePS},
 		{name: "worker-0", role: roleWorker}, {name: "worker-1", role: roleWorker},
+		{name: spareServer, role: rolePS, spare: true}, {name: spareWorker, role: roleWorker, spare: true},
 	} {
 		// An IP address, so that nobody asks a name server.
 		n.addr = fmt.Sprintf("10.0.0.%d:7000", i+1)
@@ -95,7 +109,9 @@ func newCluster(wrong *verdict, rng *rand.Rand, scratch string, log *slog.Logger
 		c.nodes = append(c.nodes, n)
 	}
 	for _, n := range c.nodes {
-		c.start(n)
+		if !n.spare {
+			c.start(n)
+		}
 	}
 	return c
 }
@@ -104,6 +120,9 @@ func (c *cluster) node(name string) *node {
 	i := slices.IndexFunc(c.nodes, func(n *node) bool { return n.name == name })
 	return c.nodes[i]
 }
+
+// checkpoints is where every process reaches them.
+func (c *cluster) checkpoints() string { return filepath.Join(c.scratch, "checkpoints") }
 
 func (c *cluster) names(role string) []string {
 	var all []string
@@ -211,6 +230,11 @@ func (c *cluster) kill(n *node, machine bool) {
 		return
 	}
 	n.proc = nil
+	if machine {
+		seen.add(crashMachine, 1)
+	} else {
+		seen.add(crashProcess, 1)
+	}
 	c.net.kill(p.host, machine)
 	if n.role == rolePS {
 		n.disk.gate.Lock()
@@ -306,20 +330,27 @@ func list(dir string) (all []string, err error) {
 type storeClient struct {
 	store.Store
 	dead atomic.Bool
-	// failing counts the writes that will fail, after having happened or not.
+	// failing are the writes that will fail.
 	mu      sync.Mutex
-	failing []bool
+	failing []failingWrite
+}
+
+// failingWrite is a write that fails, after having happened or not; then is
+// called when it does.
+type failingWrite struct {
+	happens bool
+	then    func()
 }
 
 var errUnreachable = errors.New("the store cannot be reached")
 
 func (s *storeClient) die() { s.dead.Store(true) }
 
-// failNext makes the next write fail; done tells whether it happens.
-func (s *storeClient) failNext(done bool) {
+// failNext makes the next write fail.
+func (s *storeClient) failNext(w failingWrite) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failing = append(s.failing, done)
+	s.failing = append(s.failing, w)
 }
 
 func (s *storeClient) Get(ctx context.Context, key string) (store.Entry, error) {
@@ -371,18 +402,20 @@ func (l *leadership) Write(ctx context.Context, ops ...store.Op) error {
 		return errUnreachable
 	}
 	l.client.mu.Lock()
-	fails, done := len(l.client.failing) > 0, false
-	if fails {
-		done, l.client.failing = l.client.failing[0], l.client.failing[1:]
+	var fails *failingWrite
+	if len(l.client.failing) > 0 {
+		fails, l.client.failing = &l.client.failing[0], l.client.failing[1:]
 	}
 	l.client.mu.Unlock()
-	if fails {
-		if done {
-			if err := l.Leadership.Write(ctx, ops...); err != nil {
-				return err
-			}
-		}
-		return errUnreachable
+	if fails == nil {
+		return l.Leadership.Write(ctx, ops...)
 	}
-	return l.Leadership.Write(ctx, ops...)
+	seen.add(storeFailed, 1)
+	if fails.happens {
+		if err := l.Leadership.Write(ctx, ops...); err != nil {
+			return err
+		}
+	}
+	fails.then()
+	return errUnreachable
 }

@@ -119,13 +119,27 @@ func (f *file) crashed(rng *rand.Rand, lose bool) *file {
 		return &file{data: slices.Clone(f.data), durable: slices.Clone(f.data), synced: f.synced}
 	}
 	if !f.synced && rng.IntN(2) == 0 {
+		seen.add(diskFile, 1)
 		return nil
 	}
 	b := slices.Clone(f.durable)
 	kept := rng.IntN(len(f.pending) + 1)
+	seen.add(diskLost, max(len(f.pending)-kept-1, 0))
 	for i, p := range f.pending[:min(kept+1, len(f.pending))] {
 		if i == kept {
-			p.data = p.data[:rng.IntN(len(p.data)+1)] // torn
+			n := 0
+			if rng.IntN(2) == 0 {
+				n = rng.IntN(len(p.data) + 1)
+			}
+			switch n {
+			case 0:
+				seen.add(diskLost, 1)
+				p.data = nil
+			case len(p.data):
+			default:
+				seen.add(diskTorn, 1)
+				p.data = p.data[:n]
+			}
 		}
 		b = p.apply(b)
 	}
@@ -138,6 +152,23 @@ func (p patch) apply(b []byte) []byte {
 	}
 	copy(b[p.at:], p.data)
 	return b
+}
+
+// writing tells whether something is written and not synced yet.
+func (d *disk) writing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, files := range d.dirs {
+		for _, f := range files {
+			f.mu.Lock()
+			n := len(f.pending)
+			f.mu.Unlock()
+			if n > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // flip damages one bit of a log's used part and reports whether there was one.
@@ -159,6 +190,7 @@ func (d *disk) flip(rng *rand.Rand) bool {
 	at, bit := rng.IntN(f.used()), byte(1)<<rng.IntN(8)
 	f.data[at] ^= bit
 	f.durable[at] ^= bit
+	seen.add(diskFlip, 1)
 	return true
 }
 
@@ -182,6 +214,7 @@ func (d *disk) Create(dir, name string, size uint64) (types.WritableFile, error)
 	d.gate.RLock()
 	defer d.gate.RUnlock()
 	if d.full.Load() {
+		seen.add(diskFull, 1)
 		return nil, &fs.PathError{Op: "create", Path: filepath.Join(dir, name), Err: syscall.ENOSPC}
 	}
 	d.mu.Lock()
@@ -238,6 +271,7 @@ func (f *file) WriteAt(b []byte, at int64) (int, error) {
 	f.disk.gate.RLock()
 	defer f.disk.gate.RUnlock()
 	if f.disk.full.Load() {
+		seen.add(diskFull, 1)
 		return 0, fmt.Errorf("write: %w", syscall.ENOSPC)
 	}
 	f.mu.Lock()
@@ -248,12 +282,19 @@ func (f *file) WriteAt(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 
+// syncTime is what a sync takes: a crash meets one under way.
+const syncTime = 500 * time.Microsecond
+
+// Sync takes its time without a lock of ours. That of raft-wal it holds, but
+// nobody waits for: see gated.
 func (f *file) Sync() error {
+	<-time.After(syncTime + f.disk.slowness())
 	f.disk.gate.RLock()
 	defer f.disk.gate.RUnlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.disk.failSync.CompareAndSwap(true, false) {
+		seen.add(diskSync, 1)
 		f.pending = nil // the kernel has forgotten them
 		return fmt.Errorf("sync: %w", syscall.EIO)
 	}
@@ -305,6 +346,7 @@ func (m *metaStore) SetStable(key, value []byte) error {
 
 func (m *metaStore) write(change func(*meta)) error {
 	if m.disk.full.Load() {
+		seen.add(diskFull, 1)
 		return fmt.Errorf("write meta data: %w", syscall.ENOSPC)
 	}
 	m.disk.gate.RLock()
@@ -329,9 +371,18 @@ func (m *metaStore) GetStable(key []byte) ([]byte, error) {
 
 func (m *metaStore) Close() error { return nil }
 
-// gated is a log whose writes wait for a disk that hangs or is slow. They wait
-// in front of raft-wal, not below it: there others would wait for its mutex, and
-// simulated time stands still while someone waits for a mutex.
+// slowness is what a write takes longer than usual.
+func (d *disk) slowness() time.Duration {
+	slow := time.Duration(d.slow.Load())
+	if slow > 0 {
+		seen.add(diskSlow, 1)
+	}
+	return slow
+}
+
+// gated is a log whose writes come one after the other, and wait for a disk that
+// hangs. They wait in front of raft-wal, not below it: there others would wait
+// for its mutex, and simulated time stands still while someone waits for a mutex.
 type gated struct {
 	replica.Disk
 	disk *disk
@@ -349,10 +400,8 @@ func (g *gated) write(do func() error) error {
 	hung := g.disk.hung
 	g.disk.mu.Unlock()
 	if hung != nil {
+		seen.add(diskHung, 1)
 		<-hung
-	}
-	if d := g.disk.slow.Load(); d > 0 {
-		<-time.After(time.Duration(d))
 	}
 	return do()
 }
@@ -366,7 +415,12 @@ func (g *gated) DeleteRange(lo, hi uint64) error {
 }
 
 func (g *gated) Set(key, value []byte) error {
-	return g.write(func() error { return g.Disk.Set(key, value) })
+	return g.write(func() error {
+		if slow := g.disk.slowness(); slow > 0 {
+			<-time.After(slow)
+		}
+		return g.Disk.Set(key, value)
+	})
 }
 
 func (g *gated) IsMonotonic() bool { return g.Disk.(raft.MonotonicLogStore).IsMonotonic() }

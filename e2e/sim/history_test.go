@@ -104,6 +104,10 @@ type calls struct {
 	mu sync.Mutex
 	// final is the newest state reported by every replica.
 	final map[replicaKey]*proto.GroupReport
+	// job is the run whose replicas are looked at, the first one seen.
+	job string
+	// gone are those that their server does not report any more.
+	gone  map[replicaKey]bool
 	ops   []operation
 	clock int64
 
@@ -121,6 +125,13 @@ func (c *calls) wait() {
 	c.ended = true
 	c.mu.Unlock()
 	c.copies.Wait()
+}
+
+// now is the count of calls that began or ended.
+func (c *calls) now() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.clock
 }
 
 func (c *calls) draw() (twice, late, lost bool, after time.Duration) {
@@ -142,8 +153,8 @@ func (c *calls) unary(node string) grpc.UnaryClientInterceptor {
 		a := reply.(*proto.Frame)
 		call := func(q *proto.Frame) error { return invoke(ctx, method, q, a, cc, opts...) }
 		if method == proto.ParameterServer_Push_FullMethodName {
-			return c.push(ctx, node, method, q, a, call, func(ctx context.Context, q *proto.Frame) {
-				_ = invoke(ctx, method, q, &proto.Frame{}, cc, opts...) // a copy; nobody waits for its answer
+			return c.push(ctx, node, method, q, a, call, func(ctx context.Context, q *proto.Frame) error {
+				return invoke(ctx, method, q, &proto.Frame{}, cc, opts...)
 			})
 		}
 		op := c.begin(node, method, q)
@@ -163,7 +174,7 @@ func (c *calls) unary(node string) grpc.UnaryClientInterceptor {
 	}
 }
 
-func (c *calls) push(ctx context.Context, node, method string, q, a *proto.Frame, call func(*proto.Frame) error, again func(context.Context, *proto.Frame)) error {
+func (c *calls) push(ctx context.Context, node, method string, q, a *proto.Frame, call func(*proto.Frame) error, again func(context.Context, *proto.Frame) error) error {
 	twice, late, lost, after := c.draw()
 	if twice || late {
 		// Body must not change while it is sent, and the caller's will.
@@ -171,10 +182,17 @@ func (c *calls) push(ctx context.Context, node, method string, q, a *proto.Frame
 		c.copies.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
+			sent := c.now()
 			if late {
 				<-time.After(after)
 			}
-			again(ctx, copied)
+			switch err := again(ctx, copied); {
+			case err != nil: // nobody waits for the answer of a copy
+			case late && c.now() > sent+4:
+				seen.add(pushLate, 1)
+			default:
+				seen.add(pushTwice, 1)
+			}
 		})
 	}
 	op := c.begin(node, method, q)
@@ -185,6 +203,7 @@ func (c *calls) push(ctx context.Context, node, method string, q, a *proto.Frame
 		err = call(q)
 	}
 	if err == nil && lost {
+		seen.add(answerLost, 1)
 		err = status.Error(codes.Unavailable, "the answer was lost")
 	}
 	c.end(op, a, err)
@@ -207,20 +226,49 @@ type reporting struct {
 
 func (r *reporting) SendMsg(m any) error {
 	if n, ok := m.(*proto.NodeReport); ok {
-		for _, g := range n.GetGroups() {
+		groups := slices.DeleteFunc(slices.Clone(n.GetGroups()), func(g *proto.GroupReport) bool { return !r.calls.watches(g) })
+		r.calls.remember(n.GetNode(), groups)
+		for _, g := range groups {
 			r.calls.reported(n.GetNode(), g)
 		}
 	}
 	return r.ClientStream.SendMsg(m)
 }
 
-func (c *calls) reported(node string, g *proto.GroupReport) {
+// watches reports whether a replica is of the first job. Another one may cut
+// its tables otherwise.
+func (c *calls) watches(g *proto.GroupReport) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.job == "" {
+		c.job = g.GetJob()
+	}
+	return g.GetJob() == c.job
+}
+
+// remember keeps what a server reports of its replicas. One that it does not
+// name any more has moved to another server, or the job has ended.
+func (c *calls) remember(node string, groups []*proto.GroupReport) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.final == nil {
 		c.final = map[replicaKey]*proto.GroupReport{}
+		c.gone = map[replicaKey]bool{}
 	}
-	c.final[replicaKey{node, g.GetShard()}] = g
-	c.mu.Unlock()
+	for k := range c.final {
+		if k.node == node {
+			c.gone[k] = true
+		}
+	}
+	for _, g := range groups {
+		k := replicaKey{node, g.GetShard()}
+		c.final[k] = g
+		delete(c.gone, k)
+	}
+}
+
+// reported checks the state of a replica.
+func (c *calls) reported(node string, g *proto.GroupReport) {
 	if g.GetError() != "" || !g.GetConfigured() {
 		return
 	}
@@ -229,26 +277,30 @@ func (c *calls) reported(node string, g *proto.GroupReport) {
 	}
 }
 
-// replicas returns the newest report of every replica.
-func (c *calls) replicas() map[replicaKey]*proto.GroupReport {
+// replicas returns the newest report of every replica, without those that were
+// given up before the version.
+func (c *calls) replicas(version uint64) map[replicaKey]*proto.GroupReport {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := map[replicaKey]*proto.GroupReport{}
 	for k, g := range c.final {
-		all[k] = g
+		if !c.gone[k] || g.GetVersion() == version {
+			all[k] = g
+		}
 	}
 	return all
 }
 
-// trained tells whether a shard was seen after a step.
-func (c *calls) trained() bool {
-	for _, g := range c.replicas() {
-		if g.GetVersion() > 0 {
-			return true
-		}
+// version is the newest that a shard was seen at.
+func (c *calls) version() (newest uint64) {
+	for _, g := range c.replicas(0) {
+		newest = max(newest, g.GetVersion())
 	}
-	return false
+	return newest
 }
+
+// trained tells whether a shard was seen after a step.
+func (c *calls) trained() bool { return c.version() > 0 }
 
 // operation is one call to a shard, for the check of linearizability. Time is
 // a count of beginnings and ends.

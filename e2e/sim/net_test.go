@@ -17,7 +17,7 @@ import (
 // that the schedule makes. What is written to a connection arrives in order, as
 // in TCP: a message is lost only together with its connection, and what a
 // partition holds up arrives when it heals. Duplicates and reordering come from
-// calls that are sent again (rpc_test.go) and from recorded connections.
+// calls that are sent again (calls in history_test.go).
 type network struct {
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -149,12 +149,23 @@ func (n *network) open(from, to string) bool {
 	return n.cut[[2]string{from, to}] == 0
 }
 
+// latencyUnit times 1 to 12 is how long a message takes: so long that the job
+// lasts while a schedule happens, which costs simulated time only.
+const latencyUnit = 1500 * time.Microsecond
+
 // arrival is when something sent now arrives. Times are rounded so that the
 // simulation has fewer moments to visit.
 func (n *network) arrival(from, to string) time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	d := 500*time.Microsecond + time.Duration(n.rng.IntN(12))*500*time.Microsecond + n.slow[[2]string{from, to}]
+	way := [2]string{from, to}
+	d := latencyUnit*time.Duration(1+n.rng.IntN(12)) + n.slow[way]
+	if n.slow[way] > 0 {
+		seen.add(netDelayed, 1)
+	}
+	if n.cut[way] > 0 {
+		seen.add(netHeld, 1)
+	}
 	return time.Now().Add(d).Truncate(500 * time.Microsecond)
 }
 
@@ -396,6 +407,7 @@ func (s *stream) end() {
 // other direction, if at all.
 func (s *stream) deafen(err error) {
 	s.mu.Lock()
+	seen.add(netLost, len(s.sent))
 	s.deaf, s.sent = err, nil
 	s.mu.Unlock()
 	s.rouse()
@@ -405,6 +417,7 @@ func (s *stream) deafen(err error) {
 // the end.
 func (s *stream) lose(told bool) {
 	s.mu.Lock()
+	seen.add(netLost, len(s.sent))
 	s.sent, s.ended, s.lost = nil, told, !told
 	s.mu.Unlock()
 	s.rouse()
@@ -415,6 +428,7 @@ func (s *stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
+	seen.add(netLost, len(s.sent))
 	s.sent = nil
 	s.mu.Unlock()
 	s.rouse()

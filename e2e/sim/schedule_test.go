@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -53,11 +54,13 @@ var kinds = []struct {
 	of   []string
 }{
 	{"kill", servers}, {"kill", servers}, {"kill", workers}, {"kill", coordinators},
-	{"power", servers}, {"power all", servers}, {"flip", servers},
+	{"power", servers}, {"power", servers}, {"power all", servers}, {"flip", servers},
 	{"freeze", servers}, {"freeze", workers}, {"freeze", coordinators},
 	{"cut", nil}, {"cut both", nil}, {"reset", servers}, {"slow", nil},
 	{"disk full", servers}, {"disk hang", servers}, {"sync error", servers}, {"disk slow", servers},
-	{"expire", coordinators[:1]}, {"store fails", coordinators},
+	{"expire", coordinators[:1]}, {"store fails", coordinators}, {"kill at write", coordinators}, {"kill at write", coordinators},
+	{"disk lost", servers}, {"server joins", []string{spareServer}}, {"drain", servers},
+	{"worker joins", []string{spareWorker}}, {"checkpoint", coordinators[:1]}, {"checkpoint", coordinators[:1]},
 }
 
 // plan draws a schedule. Every seed enables other faults, so that some runs
@@ -70,11 +73,11 @@ func plan(seed uint64) schedule {
 	}
 	enabled := rng.Perm(len(kinds))[:2+rng.IntN(len(kinds)-2)]
 	everyone := append(append(append([]string(nil), servers...), workers...), coordinators...)
-	flipped := false
+	damaged := false
 	for range 2 + rng.IntN(7) {
 		k := kinds[enabled[rng.IntN(len(enabled))]]
 		f := fault{kind: k.kind, draw: rng.Uint64(),
-			after: time.Duration(rng.IntN(500)) * time.Millisecond, lasts: time.Duration(20+rng.IntN(1500)) * time.Millisecond}
+			after: time.Duration(rng.IntN(250)) * time.Millisecond, lasts: time.Duration(20+rng.IntN(1500)) * time.Millisecond}
 		switch {
 		case k.kind == "power all":
 			f.nodes = servers
@@ -84,11 +87,11 @@ func plan(seed uint64) schedule {
 		default:
 			f.nodes = []string{k.of[rng.IntN(len(k.of))]}
 		}
-		if k.kind == "flip" {
-			if flipped {
+		if k.kind == "flip" || k.kind == "disk lost" {
+			if damaged {
 				continue // a second replica of a shard may be gone for good
 			}
-			flipped = true
+			damaged = true
 		}
 		s.faults = append(s.faults, f)
 	}
@@ -101,6 +104,11 @@ func (s schedule) run(c *cluster) {
 	for _, f := range s.faults {
 		<-time.After(f.after)
 		c.log.Info("fault", "fault", f.String())
+		if v := c.calls.version(); v > 0 && v < steps {
+			seen.add(faultInTime, 1)
+		} else {
+			seen.add(faultElse, 1)
+		}
 		undo := c.inject(f)
 		pending.Go(func() {
 			<-time.After(f.lasts)
@@ -109,8 +117,11 @@ func (s schedule) run(c *cluster) {
 		})
 	}
 	pending.Wait()
+	c.asked.Wait()
 	for _, n := range c.nodes {
-		c.start(n)
+		if !n.spare {
+			c.start(n)
+		}
 	}
 }
 
@@ -124,9 +135,11 @@ func (c *cluster) inject(f fault) (undo func()) {
 		c.kill(n, false)
 		return again
 	case "power":
+		c.awaitWrite(n, rng)
 		c.powerOff(n, rng)
 		return again
 	case "power all":
+		c.awaitWrite(n, rng)
 		for _, name := range f.nodes {
 			c.powerOff(c.node(name), rng)
 		}
@@ -139,8 +152,16 @@ func (c *cluster) inject(f fault) (undo func()) {
 		c.kill(n, false)
 		n.mu.Lock()
 		// Before the groups are formed a damaged log is nobody's to replace.
-		if n.proc == nil && c.calls.trained() {
+		if n.proc == nil && c.calls.trained() && (rng.IntN(3) > 0 || !c.flipSnapshot(n, rng)) {
 			n.disk.flip(rng)
+		}
+		n.mu.Unlock()
+		return again
+	case "disk lost":
+		c.kill(n, true)
+		n.mu.Lock()
+		if n.proc == nil && c.calls.trained() {
+			c.loseDisk(n)
 		}
 		n.mu.Unlock()
 		return again
@@ -159,17 +180,115 @@ func (c *cluster) inject(f fault) (undo func()) {
 	case "disk full", "disk hang", "sync error", "disk slow":
 		return c.disturbDisk(n, f.kind, rng)
 	case "expire":
+		seen.add(leaseExpired, 1)
 		c.memory.Expire("fathom/leader")
 	case "store fails":
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.proc != nil {
-			n.proc.store.failNext(rng.IntN(2) == 0)
+		c.failStore(n, failingWrite{happens: rng.IntN(2) == 0, then: func() {}})
+	case "kill at write":
+		c.failStore(n, failingWrite{happens: rng.IntN(2) == 0, then: func() {
+			seen.add(storeKilled, 1)
+			c.ghosts.Go(func() {
+				c.kill(n, false)
+				<-time.After(f.lasts)
+				c.start(n)
+			})
+		}})
+	case "server joins":
+		c.join(n, nodeAdded)
+	case "worker joins":
+		c.join(n, workerJoined)
+		return func() {
+			c.kill(n, false)
+			n.mu.Lock()
+			n.spare = true
+			n.mu.Unlock()
 		}
+	case "drain":
+		// Somebody must be there to take the replicas.
+		c.join(c.node(spareServer), nodeAdded)
+		drain := func(undo bool) func(context.Context) error {
+			return func(ctx context.Context) error { _, err := c.ctl.Drain(ctx, n.name, undo); return err }
+		}
+		c.ask(drain(false), nodeDrained)
+		return func() { c.ask(drain(true), nodeReturned) }
+	case "checkpoint":
+		c.ask(func(ctx context.Context) error {
+			info, err := c.ctl.Checkpoint(ctx, "")
+			if err == nil {
+				c.checkpoint.Store(info)
+			}
+			return err
+		}, checkpointed)
 	default:
 		panic("no fault " + f.kind)
 	}
 	return func() {}
+}
+
+// failStore makes a coordinator's next write fail.
+func (c *cluster) failStore(n *node, w failingWrite) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.proc != nil {
+		n.proc.store.failNext(w)
+	}
+}
+
+// join starts a node that was not there.
+func (c *cluster) join(n *node, what string) {
+	n.mu.Lock()
+	was := n.spare
+	n.spare = false
+	n.mu.Unlock()
+	if was {
+		seen.add(what, 1)
+		c.start(n)
+	}
+}
+
+// askLimit is how long an operator waits for an answer.
+const askLimit = 20 * time.Second
+
+// ask is what an operator wants of the coordinator; it may refuse.
+func (c *cluster) ask(what func(context.Context) error, done string) {
+	c.asked.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+		defer cancel()
+		if err := what(ctx); err != nil {
+			c.log.Info("the coordinator refuses", "wish", done, "error", err)
+			return
+		}
+		seen.add(done, 1)
+	})
+}
+
+// flipSnapshot damages a bit of a snapshot and reports whether there was one.
+func (c *cluster) flipSnapshot(n *node, rng *rand.Rand) bool {
+	files, err := filepath.Glob(filepath.Join(n.dir, "groups", "*", "*", "snapshots", "*", "*.*"))
+	if err != nil {
+		panic(err)
+	}
+	if len(files) == 0 {
+		return false
+	}
+	path := files[rng.IntN(len(files))]
+	b, err := os.ReadFile(path)
+	if err != nil || len(b) == 0 {
+		return false
+	}
+	b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		c.wrong.Errorf("%v", err)
+	}
+	seen.add(snapFlip, 1)
+	return true
+}
+
+// loseDisk gives a server that is down an empty disk.
+func (c *cluster) loseDisk(n *node) {
+	seen.add(diskGone, 1)
+	n.lives++
+	n.disk, n.dir = newDisk(), filepath.Join(c.scratch, n.name, fmt.Sprint(n.lives))
 }
 
 // cutOff partitions two sets of nodes, in one direction or both.
@@ -219,6 +338,22 @@ func (c *cluster) disturbDisk(n *node, kind string, rng *rand.Rand) (undo func()
 		}
 	}
 	return func() {}
+}
+
+// awaitWrite waits for a moment at which a server writes, if there is one soon.
+func (c *cluster) awaitWrite(n *node, rng *rand.Rand) {
+	if rng.IntN(4) == 0 {
+		return
+	}
+	for range 400 {
+		n.mu.Lock()
+		writing := n.disk.writing()
+		n.mu.Unlock()
+		if writing {
+			return
+		}
+		<-time.After(syncTime / 2)
+	}
 }
 
 // powerOff ends a machine. The tail files, which are never synced when they

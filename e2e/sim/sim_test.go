@@ -12,12 +12,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -42,8 +40,8 @@ var (
 // last fault.
 const progressLimit = 3 * time.Minute
 
-// lanes of every step.
-const lanes = 2
+// lanes of every step, shards of the tables, and steps of the job.
+const lanes, shards, steps = 2, 2, 30
 
 // scratch is a folder in memory if there is one.
 var scratch = sync.OnceValues(func() (string, error) {
@@ -63,13 +61,14 @@ func TestMain(m *testing.M) {
 }
 
 // small is the job of every run.
-func small() []byte {
+func small(checkpoints string, shards int) []byte {
 	j := job.Job{APIVersion: job.APIVersion, Kind: job.Kind, Metadata: job.Metadata{Name: "small"}, Spec: job.Spec{
 		Data: job.Data{Format: "synthetic", Synthetic: &job.Synthetic{
 			TrainRows: 240, ValidRows: 40, TestRows: 40, Numeric: 1, Categorical: 2, Vocabulary: 40, Seed: 3}},
-		Model:   model.Spec{Name: "deepfm", EmbeddingDim: 2, Hidden: []int{3}},
-		Train:   job.Train{Epochs: 2, BatchSize: 16, Lanes: lanes, Seed: 7},
-		Cluster: job.Cluster{Workers: 2, PS: 3, Replicas: 3, Shards: 2},
+		Model:      model.Spec{Name: "deepfm", EmbeddingDim: 2, Hidden: []int{3}},
+		Train:      job.Train{Epochs: 2, BatchSize: 16, Lanes: lanes, Seed: 7},
+		Cluster:    job.Cluster{Workers: 2, PS: 3, Replicas: 3, Shards: shards},
+		Checkpoint: job.Checkpoint{Dir: checkpoints},
 	}}
 	j = j.WithDefaults()
 	if err := j.Validate(); err != nil {
@@ -112,11 +111,11 @@ func trySimulate(t *testing.T, name string, random uint64, s schedule, known *tr
 	}
 	defer os.RemoveAll(dir)
 	synctest.Test(t, func(t *testing.T) {
-		var out io.Writer = io.Discard
+		var to slog.Handler = slog.DiscardHandler
 		if *logs {
-			out = t.Output()
+			to = slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})
 		}
-		log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		log := slog.New(counting{to})
 		rng := rand.New(&lockedSource{src: rand.NewPCG(random, 0xfa)})
 		v := &verdict{}
 		c := newCluster(v, rng, filepath.Join(dir, "files"), log, known)
@@ -157,9 +156,10 @@ func (c *cluster) train(s schedule) (o outcome) {
 		return o
 	}
 	defer ctl.Close()
+	c.ctl = ctl
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	name, err := ctl.Submit(ctx, small())
+	name, err := ctl.Submit(ctx, small(c.checkpoints(), shards))
 	cancel()
 	if err != nil {
 		c.wrong.Errorf("%v", err)
@@ -180,7 +180,45 @@ func (c *cluster) train(s schedule) (o outcome) {
 	c.calls.mu.Lock()
 	o.ops = c.calls.ops
 	c.calls.mu.Unlock()
+	o.count()
+	if made := c.checkpoint.Load(); made != nil {
+		c.restore(made)
+	}
 	return o
+}
+
+// count adds the run to the census.
+func (o *outcome) count() {
+	seen.add(runDone, 1)
+	seen.add(stepDone, int(o.status.GetStep()))
+	seen.add(simulatedTime, int(o.took/time.Second))
+	for _, op := range o.ops {
+		switch {
+		case op.ok && op.push:
+			seen.add(pushDone, 1)
+		case op.ok:
+			seen.add(pullDone, 1)
+		}
+	}
+}
+
+// restore goes on from a checkpoint, in another number of shards, and wants the
+// same model.
+func (c *cluster) restore(from *proto.CheckpointInfo) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	name, err := c.ctl.Restore(ctx, small(c.checkpoints(), shards+1), from.GetLocation())
+	cancel()
+	if err != nil {
+		c.wrong.Errorf("restore the checkpoint of step %d: %v", from.GetStep(), err)
+		return
+	}
+	s := c.await(c.ctl, name, progressLimit, func(s *proto.JobStatus) bool { return client.Ended(s.GetPhase()) })
+	if s.GetPhase() != proto.Phase_PHASE_DONE || s.GetModelHash() != c.calls.truth.model {
+		c.wrong.Errorf("the job from the checkpoint of step %d is in %s at step %d with the model %s, want %s: %s %s",
+			from.GetStep(), s.GetPhase(), s.GetStep(), s.GetModelHash(), c.calls.truth.model, s.GetDetail(), s.GetError())
+		return
+	}
+	seen.add(restored, 1)
 }
 
 // await watches the job until the condition holds, it ended, or time is up.
@@ -210,9 +248,9 @@ func (c *cluster) settle(version uint64) {
 	for {
 		behind := ""
 		served := map[uint32]int{}
-		for k, g := range c.calls.replicas() {
+		for k, g := range c.calls.replicas(version) {
 			switch {
-			case g.GetError() != "" && strings.Contains(g.GetError(), "damaged"):
+			case g.GetLost():
 				continue // it stays out of service
 			case g.GetError() != "" || g.GetVersion() != version:
 				behind = fmt.Sprintf("shard %d on %s is at version %d, want %d (%s)", k.shard, k.node, g.GetVersion(), version, g.GetError())
@@ -248,7 +286,7 @@ func baseline(t *testing.T) *truth {
 	known := newTruth()
 	o := simulate(t, "undisturbed", 0, schedule{}, known, nil)
 	known.model = o.status.GetModelHash()
-	if t.Failed() || known.model == "" || o.status.GetStep() != 30 {
+	if t.Failed() || known.model == "" || o.status.GetStep() != steps {
 		t.Fatalf("the undisturbed run: %v", o.status)
 	}
 	t.Logf("undisturbed: model %s after %d steps, %d calls, %v of simulated time", known.model, o.status.GetStep(), len(o.ops), o.took)
@@ -264,12 +302,16 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	known := baseline(t)
+	began := time.Now()
+	t.Cleanup(func() { summary(t, began, n) }) // when the parallel runs have ended
 	for i := range uint64(n) {
 		seed := *first + i
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			s := plan(seed)
 			defer func() {
+				seen.add(runEnded, 1)
+				progress(began, n)
 				if t.Failed() {
 					t.Logf("%v\nreplay: go test ./e2e/sim -run TestSimulation -sim.first=%d -sim.seeds=1 -sim.repeat=20 -sim.log -v", s, seed)
 				}
