@@ -48,6 +48,10 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
 		t.Errorf("model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
 	}
+	report, err := os.ReadFile(filepath.Join(r.workdir, "report.html"))
+	if err != nil || !strings.Contains(string(report), "winner, trained anew") {
+		t.Errorf("report.html has %d bytes without the winner, error %v", len(report), err)
+	}
 	if alone.artifact() != r.artifact() {
 		t.Error("the exported files are others")
 	}

@@ -42,6 +42,8 @@ type result struct {
 	Versions versions      `json:"versions"`
 	// Search is there when the job searched for widths.
 	Search *search.Report `json:"search,omitempty"`
+	// Kept tells, table by table, which rows pruning has kept.
+	Kept []keptRows `json:"kept_rows,omitempty"`
 	// Artifact is the exported model.
 	Artifact *artifactResult `json:"artifact,omitempty"`
 	// Profile is there when the run was profiled.
@@ -171,12 +173,20 @@ type shown interface {
 	writeSummary(w io.Writer)
 }
 
-// writeResult writes the outcome to path: either all of it or nothing.
-func writeResult(path string, r shown) (err error) {
+// writeResult writes the outcome to path.
+func writeResult(path string, r shown) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+	return writeWhole(path, func(w io.Writer) error {
+		_, err := w.Write(append(text, '\n'))
+		return err
+	})
+}
+
+// writeWhole writes a file: either all of it or nothing.
+func writeWhole(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".result-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -188,7 +198,7 @@ func writeResult(path string, r shown) (err error) {
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()
-	if _, err = f.Write(append(text, '\n')); err != nil {
+	if err = write(f); err != nil {
 		return err
 	}
 	if err = f.Chmod(0o644); err != nil {

@@ -54,7 +54,8 @@ func (a *app) newRun() *cobra.Command {
 
 All processes are started as children, the job is followed until it has ended,
 and everything is stopped. The result is printed and written to result.json in
-the working directory, where the logs are, too. The first Ctrl-C cancels the job
+the working directory, with report.html for the browser, the exported model in
+artifact, and the logs. The first Ctrl-C cancels the job
 and stops the cluster in order, a second one kills it at once.
 
 A run that was killed as a whole goes on with --resume --workdir DIR, without a
@@ -163,11 +164,17 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 	for role, s := range cpu {
 		last.CPUSeconds[role] = s // of the whole life of the processes
 	}
+	for i, one := range j.PerSeed() {
+		a.countKept(ctx, one, results[i])
+	}
 	var told shown = last
 	if len(j.Spec.Train.Seeds) > 0 {
 		told = newSweep(j, results)
 	}
 	if err := writeResult(filepath.Join(dir, "result.json"), told); err != nil {
+		return err
+	}
+	if err := writeReport(filepath.Join(dir, reportFile), j.Metadata.Name, results); err != nil {
 		return err
 	}
 	if !f.keep {

@@ -20,8 +20,9 @@ func (a *app) newSearch() *cobra.Command {
 
 RESULT.json is what fathom run wrote. For every field: its rows and those that
 are kept, the width found, how many dimensions its rows use in the supernet (the
-effective rank), and what the validation AUC loses when only this field is
-narrowed, as far as the search has scored that. For generated data also the width
+effective rank: e to the power of the entropy of its spectrum), and what the
+validation AUC loses and the log loss gains when only this field is narrowed, as
+far as the search has scored that. For generated data also the width
 in the hidden model (planted), and how well the widths found agree with it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return a.explainSearch(args[0]) },
@@ -69,7 +70,7 @@ func searchLines(r *search.Report) []string {
 
 // explainLines is a table of the fields.
 func explainLines(r *search.Report) []string {
-	rows := [][]string{{"field", "rows", "kept", "width", "planted", "rank", "AUC lost when narrowed, others as in the supernet or the winner"}}
+	rows := [][]string{{"field", "rows", "kept", "width", "planted", "rank", "AUC lost (log loss gained) when narrowed, others as in the supernet or the winner"}}
 	for f, of := range r.Fields {
 		rank := "-"
 		if of.EffectiveRank > 0 {
@@ -99,7 +100,7 @@ func lost(r *search.Report, f int) string {
 		of, ok := trialOf(r, base)
 		for w := base.Width(f) - 1; ok && w >= 0; w-- {
 			if s, scored := trialOf(r, base.With(f, w)); scored {
-				text += fmt.Sprintf("%d to %d: %.5f  ", base.Width(f), w, search.Lost(of, s))
+				text += fmt.Sprintf("%d to %d: %.5f (%.5f)  ", base.Width(f), w, search.Lost(of, s), search.LogLossGained(of, s))
 			}
 		}
 	}

@@ -35,34 +35,14 @@ func (r *result) writeSummary(w io.Writer) {
 }
 
 func (r *result) scoreLines() []string {
-	rows := [][]string{{"split", "samples", "auc", "log loss"}}
-	for _, split := range splitOrder {
-		if q, ok := r.Metrics[split]; ok {
-			rows = append(rows, []string{split, grouped(q.Samples), fmt.Sprintf("%.4f", q.AUC), fmt.Sprintf("%.4f", q.LogLoss)})
-		}
-	}
+	rows := r.scoreRows()
 	if len(rows) == 1 {
 		return []string{"no split was evaluated"}
 	}
 	return columns("lrrr", rows)
 }
 
-func (r *result) tableLines() []string {
-	rows := [][]string{{"table", "rows", "parameters", "bytes", "with slots"}}
-	var parameters, size, state uint64
-	for _, t := range r.Tables {
-		count := ""
-		if t.Rows > 0 {
-			count = grouped(t.Rows)
-		}
-		rows = append(rows, []string{t.Name, count, grouped(t.Parameters), byteSize(t.Bytes), byteSize(t.StateBytes)})
-		parameters, size, state = parameters+t.Parameters, size+t.Bytes, state+t.StateBytes
-	}
-	if len(r.Tables) > 1 {
-		rows = append(rows, []string{"all", "", grouped(parameters), byteSize(size), byteSize(state)})
-	}
-	return columns("lrrrr", rows)
-}
+func (r *result) tableLines() []string { return columns("lrrrr", r.tableRows()) }
 
 func (r *result) effortLines() []string {
 	lines := []string{
@@ -83,7 +63,7 @@ func (r *result) effortLines() []string {
 	}
 	lines = append(lines, "model    "+r.ModelHash)
 	if r.Artifact != nil {
-		lines = append(lines, "exported "+filepath.Base(r.Artifact.Dir)+" (in the working directory): "+r.Artifact.sizes())
+		lines = append(lines, "exported "+filepath.Base(r.Artifact.Dir)+"/: "+r.Artifact.sizes())
 	}
 	return lines
 }

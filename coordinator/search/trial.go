@@ -44,6 +44,20 @@ func Lost(from, to Trial) float64 {
 	return from.Score.AUC - to.Score.AUC
 }
 
+// LogLossGained is by how much a candidate's log loss is above another's, on what
+// both were scored on.
+func LogLossGained(from, to Trial) float64 {
+	if from.Partial || to.Partial {
+		if from.Part != nil {
+			from.Score = *from.Part
+		}
+		if to.Part != nil {
+			to.Score = *to.Part
+		}
+	}
+	return to.Score.LogLoss - from.Score.LogLoss
+}
+
 // compare orders trials, better ones first: by AUC, then log loss, then size,
 // then the widths themselves, so that no two candidates are equal.
 func compare(a, b Trial) int {

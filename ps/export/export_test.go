@@ -336,3 +336,47 @@ func FuzzTensors(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkWrite writes and BenchmarkPull reads a table of eight weights a row,
+// given from the last key to the first.
+func BenchmarkWrite(b *testing.B) {
+	const keys = 200_000
+	m, about := madeModel(keys, 4)
+	for _, c := range []struct {
+		name   string
+		memory int64
+	}{{"in_memory", sortMemory}, {"spilled", 1 << 20}} {
+		b.Run(c.name, func(b *testing.B) {
+			for range b.N {
+				if _, err := write(b.Context(), filepath.Join(b.TempDir(), "artifact"), about, m, c.memory); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(2*keys*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+func BenchmarkPull(b *testing.B) {
+	const keys, asked = 200_000, 20_000
+	m, about := madeModel(keys, 1)
+	dir := filepath.Join(b.TempDir(), "artifact")
+	if _, err := Write(b.Context(), dir, about, m); err != nil {
+		b.Fatal(err)
+	}
+	a, err := Open(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	rows := client.Rows{Width: 8, Values: make([]float32, 8*asked)}
+	for i := range asked {
+		rows.Keys = append(rows.Keys, shard.Key(i*3*keys/asked))
+	}
+	for b.Loop() {
+		if err := a.Pull(b.Context(), 0, []client.Rows{rows}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(asked*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
