@@ -82,7 +82,7 @@ func newReportSection(r *result) reportSection {
 	if r.Search != nil && r.Search.Best != nil {
 		s.Budget, s.Pareto, s.Widths = budgetLines(r.Search), paretoPlot(r.Search), widthBars(r.Search)
 		s.Baselines, s.Kept = baselineRows(r), r.keptFields()
-		if len(r.Kept) > 0 {
+		if len(s.Kept) > 0 && len(r.Kept) > 0 {
 			s.Counted = grouped(uint64(r.Kept[0].Records))
 		}
 	}
@@ -261,7 +261,7 @@ func baselineRows(r *result) [][]string {
 func (r *result) keptFields() []keptField {
 	var all []keptField
 	for i, f := range r.Search.Fields {
-		if f.Kept == f.Rows && len(r.Kept) == 0 {
+		if f.Kept == f.Rows {
 			continue
 		}
 		k := keptField{Name: f.Name, Kept: fmt.Sprintf("%s of %s", grouped(uint64(f.Kept)), grouped(uint64(f.Rows)))}

@@ -46,7 +46,7 @@ type point struct {
 // series that is joined, or of the last one: a search scores candidates that are
 // so bad that nothing else could be told apart beside them. Ticks of x are round numbers of units.
 func newPlot(xLabel, yLabel string, unit float64, xText func(float64) string, all ...series) *plot {
-	p := &plot{Width: 760, Height: 380, Left: 70, Right: 740, Top: 16, Bottom: 330, XLabel: xLabel, YLabel: yLabel}
+	p := &plot{Width: 760, Height: 380, Left: 70, Right: 715, Top: 16, Bottom: 330, XLabel: xLabel, YLabel: yLabel}
 	var xs, ys []float64
 	for i, s := range all {
 		for _, at := range s.Points {
@@ -110,8 +110,8 @@ func axis(lo, hi float64, most int) axisScale {
 		}
 		step *= m
 	}
-	first, last := math.Floor(lo/step), math.Ceil(hi/step)
-	s := axisScale{lo: first * step, hi: last * step, digits: max(0, int(math.Ceil(-math.Log10(step)-1e-9)))}
+	first, last := math.Floor(lo/step+1e-9), math.Ceil(hi/step-1e-9)
+	s := axisScale{lo: min(lo, first*step), hi: max(hi, last*step), digits: max(0, int(math.Ceil(-math.Log10(step)-1e-9)))}
 	for i := first; i <= last; i++ {
 		s.ticks = append(s.ticks, i*step)
 	}
