@@ -31,8 +31,10 @@ type runFlags struct {
 	// resume goes on with the run in workdir; fromCheckpoint not from where the
 	// servers' logs are but from the newest checkpoint.
 	resume, fromCheckpoint bool
-	output                 output
-	log                    logLevel
+	// noExport leaves the trained model on the servers.
+	noExport bool
+	output   output
+	log      logLevel
 	// sizes are the flags that stand for a value of the job.
 	sizes map[string]*int
 }
@@ -103,6 +105,7 @@ checkpoint, then also with a cluster of another size.`,
 	addSets(cmd, &f.sets)
 	cmd.Flags().StringVar(&f.workdir, "workdir", "", "directory of logs, data and result (default a new one in the temporary directory)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the servers' data, too, when the job is done")
+	cmd.Flags().BoolVar(&f.noExport, "no-export", false, "do not write the trained model to artifact/ in the working directory")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of every process to this directory, and show where the time went")
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "plain text between the processes; every user of this machine can reach them")
 	cmd.Flags().BoolVar(&f.resume, "resume", false, "go on with the run in --workdir")
@@ -148,7 +151,11 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 	if f.output == outputText {
 		fmt.Fprintf(a.err, "%s: for fathom nodes, status and logs:\n  export %s\n", j.Metadata.Name, environment(c))
 	}
-	results, profile, err := a.trainSeeds(ctx, c, j, beginning{f.resume, restore}, p, dir, profileDir)
+	exportDir := filepath.Join(dir, artifactDir)
+	if f.noExport {
+		exportDir = ""
+	}
+	results, profile, err := a.trainSeeds(ctx, c, j, beginning{f.resume, restore}, p, exportDir, profileDir)
 	p.close()
 	if err == nil {
 		if e := a.saveHashes(ctx, c, dir); e != nil && f.output == outputText {
@@ -186,8 +193,8 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 }
 
 // trainSeeds trains the job, or one after the other the jobs of its seeds, exports
-// their models and returns their results. The profile is of all of it.
-func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginning, p progress, dir, profileDir string) (results []*result, profile *profileReport, err error) {
+// their models to exportDir unless that is empty, and returns their results. The profile is of all of it.
+func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginning, p progress, exportDir, profileDir string) (results []*result, profile *profileReport, err error) {
 	var trainSeconds float64
 	for _, one := range j.PerSeed() {
 		last, err := a.trainOn(ctx, c, one, from, p)
@@ -198,12 +205,14 @@ func (a *app) trainSeeds(ctx context.Context, c cluster, j *job.Job, from beginn
 		if err != nil {
 			return nil, nil, err
 		}
-		to := filepath.Join(dir, artifactDir)
-		if len(j.Spec.Train.Seeds) > 0 {
-			to = filepath.Join(to, one.Metadata.Name)
-		}
-		if r.Artifact, err = a.exportDone(ctx, c, last, to); err != nil {
-			return nil, nil, fmt.Errorf("export the trained model: %w\nthe servers' data are kept: fathom run --resume --workdir %s tries again", err, dir)
+		if exportDir != "" {
+			to := exportDir
+			if len(j.Spec.Train.Seeds) > 0 {
+				to = filepath.Join(to, one.Metadata.Name)
+			}
+			if r.Artifact, err = a.exportDone(ctx, c, last, to); err != nil {
+				return nil, nil, fmt.Errorf("export the trained model: %w\nthe servers' data are kept: fathom run --resume --workdir %s tries again", err, filepath.Dir(exportDir))
+			}
 		}
 		results = append(results, r)
 		trainSeconds += last.GetTrainSeconds()
