@@ -17,6 +17,9 @@ test: ## run every test
 sim: ## simulate SEEDS schedules of faults (default 1000), the first is FIRST
 	cd e2e/sim && go test -run 'TestSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
 
+defects: ## build the system with deliberate defects and want the simulation to find each (a few minutes)
+	cd e2e/sim && go test -run TestDefectsAreFound -count=1 -timeout 0 -v -sim.defects=$(or $(SEEDS),100)
+
 faults: ## kill and stop every role of a real cluster in every phase (about 10 minutes)
 	FATHOM_FAULTS=all go test ./e2e -run TestFaultsChangeNothing -count=1 -v -timeout 60m
 
@@ -47,4 +50,4 @@ proto: ## regenerate proto/*.pb.go (needs protoc, protoc-gen-go, protoc-gen-go-g
 	protoc --go_out=. --go_opt=module=github.com/fathom-train/fathom \
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/fathom-train/fathom proto/*.proto
 
-.PHONY: help build image models test race lint quickstart ci proto sim faults
+.PHONY: help build image models test race lint quickstart ci proto sim defects faults

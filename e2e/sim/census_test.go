@@ -43,6 +43,8 @@ const (
 	pushDone      = "pushes answered"
 	pullDone      = "pulls answered"
 	simulatedTime = "simulated seconds"
+	historyOk     = "histories that are linearizable"
+	historyOpen   = "histories too long to decide"
 
 	faultInTime = "faults during the training"
 	faultElse   = "faults before and after"
@@ -156,6 +158,9 @@ func summary(t *testing.T, began time.Time, schedules int) {
 	fmt.Printf("%d schedules, %s\n%v", schedules, rates(began), &seen)
 	if schedules < seriesLength || t.Failed() {
 		return
+	}
+	if all, open := seen.of(historyOk), seen.of(historyOpen); open > all/100 {
+		t.Errorf("%d of %d histories could not be decided", open, all+open)
 	}
 	for _, what := range everyFault {
 		if seen.of(what) == 0 {
