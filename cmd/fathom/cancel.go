@@ -9,6 +9,7 @@ func (a *app) newCancel() *cobra.Command {
 		Short: "End a job",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.cluster.prefer(args[0])
 			return a.withControl(&f, func(c control) error {
 				s, err := c.Cancel(cmd.Context(), args[0])
 				if err != nil {

@@ -38,6 +38,7 @@ func (a *app) newCheckpointCreate() *cobra.Command {
 		Short: "Make a checkpoint of a job that trains, and wait for it",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.cluster.prefer(optional(args))
 			return a.withControl(&f, func(c control) error {
 				info, err := c.Checkpoint(cmd.Context(), strings.Join(args, ""))
 				if err != nil {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/deploy/launch"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/proto/identity"
 )
@@ -34,8 +35,8 @@ type control interface {
 	Close() error
 }
 
-func dialControl(addrs []string, self *identity.Source) (control, error) {
-	c, err := client.Dial(addrs, grpc.WithTransportCredentials(self.Dialer(identity.Coordinator)))
+func dialControl(addrs []string, self *identity.Source, options ...grpc.DialOption) (control, error) {
+	c, err := client.Dial(addrs, append(options, grpc.WithTransportCredentials(self.Dialer(identity.Coordinator)))...)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +51,7 @@ type controlFlags struct {
 	coordinators []string
 	security     securityFlags
 	output       output
+	cluster      clusterFlags
 }
 
 func (f *controlFlags) add(cmd *cobra.Command) {
@@ -62,15 +64,24 @@ func (f *controlFlags) addTarget(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.coordinators, "coordinator", nil,
 		"addresses of the coordinators (default $"+coordinatorEnv+")")
 	f.security.add(cmd)
+	f.cluster.add(cmd)
 }
 
 // withControl dials the coordinators, calls f, and hangs up.
 func (a *app) withControl(f *controlFlags, do func(control) error) (err error) {
+	if on, err := a.inCluster(&f.cluster); err != nil {
+		return err
+	} else if on {
+		return a.withLaunched(a.interrupts.ctx, &f.cluster, func(c control, _ *launch.Cluster, _ string) error { return do(c) })
+	}
 	return a.withIdentity(f, func(c control, _ *identity.Source) error { return do(c) })
 }
 
 // withIdentity is withControl for commands that dial nodes, too.
 func (a *app) withIdentity(f *controlFlags, do func(control, *identity.Source) error) (err error) {
+	if on, err := a.inCluster(&f.cluster); err != nil || on {
+		return errors.Join(err, inputError{errors.New("this command talks to the servers themselves, which only works inside the Kubernetes cluster")})
+	}
 	addrs := f.coordinators
 	if len(addrs) == 0 {
 		if env := os.Getenv(coordinatorEnv); env != "" {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -109,7 +110,7 @@ func newTestApp(t *testing.T, c *fakeControl) (a *app, out, errs *lockedBuffer) 
 	a = &app{
 		in: &bytes.Buffer{}, out: out, err: errs,
 		interrupts: newInterrupts(t.Context()),
-		dial:       func([]string, *identity.Source) (control, error) { return c, nil },
+		dial:       func([]string, *identity.Source, ...grpc.DialOption) (control, error) { return c, nil },
 		exportServers: func(_ context.Context, _ control, _ *identity.Source, s *proto.JobStatus, _ string) (*export.Manifest, error) {
 			return &export.Manifest{Step: s.GetStep(), About: export.About{Name: s.GetJob(), StateHash: s.GetModelHash()}}, nil
 		},

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/launch"
+	"github.com/fathom-train/fathom/proto"
 )
 
 // await shows the pods until they are ready and, if that is wanted, the job until
@@ -16,17 +22,98 @@ import (
 func (a *app) await(ctx context.Context, c *launch.Cluster, j *job.Job, f *launchFlags) error {
 	name := j.Metadata.Name
 	t := newPodTable(a.err, a.now)
-	err := c.WaitReady(ctx, name, f.timeout, t.show)
+	var last launch.State
+	show := func(s launch.State) { last = s; t.show(s) }
+	err := c.WaitReady(ctx, name, f.timeout, show)
 	t.close()
+	switch {
+	case err != nil || f.wait == waitReady:
+		return err
+	case last.Suspended:
+		fmt.Fprintf(a.err, "job %s is suspended; fathom resume goes on\n", name)
+		return nil
+	}
+	var done *result
+	err = a.reach(ctx, c, name, func(control control) error {
+		done, err = a.followLaunched(ctx, c, control, j)
+		return err
+	})
+	if errors.Is(err, launch.ErrRefused) { // who may not read the admin's secret still sees the pods
+		fmt.Fprintf(a.err, "no progress is shown: %v\n", err)
+		return c.WaitDone(ctx, name, show)
+	}
 	if err != nil {
 		return err
 	}
-	if f.wait == waitReady {
-		return nil
+	return a.printResult(outputText, done)
+}
+
+// followLaunched shows the job's progress to its end. Workers that fail end it,
+// too: the coordinator would wait for others.
+func (a *app) followLaunched(ctx context.Context, c *launch.Cluster, control control, j *job.Job) (*result, error) {
+	name := j.Metadata.Name
+	watch, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		if err := c.WaitDone(watch, name, func(launch.State) {}); err != nil {
+			cancel(err)
+		}
+	}()
+	if err := waitSubmitted(watch, control, name); err != nil {
+		return nil, err
 	}
-	err = c.WaitDone(ctx, name, t.show)
-	t.close()
-	return err
+	p := newProgress(a.err, outputText, a.now)
+	first := sync.OnceFunc(func() {
+		fmt.Fprintf(a.err, "the cluster trains job %s as it was launched first, which is not what the file says now; fathom delete --purge %s and another launch begin anew\n", name, name)
+	})
+	s, err := follow(watch, control, name, checkedProgress{p, func(s *proto.JobStatus) {
+		if len(s.GetSpec()) > 0 && !bytes.Equal(s.GetSpec(), j.JSON()) {
+			first()
+		}
+	}})
+	p.close()
+	var failure *launch.Failure
+	if cause := context.Cause(watch); errors.As(cause, &failure) && ctx.Err() == nil && s == nil {
+		return nil, cause
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newResult(s)
+}
+
+// checkedProgress looks at every status before it is shown.
+type checkedProgress struct {
+	progress
+	look func(*proto.JobStatus)
+}
+
+func (p checkedProgress) status(s *proto.JobStatus) {
+	p.look(s)
+	p.progress.status(s)
+}
+
+// submitPatience is how long the coordinator that was elected may take to submit
+// the job.
+const submitPatience = time.Minute
+
+// waitSubmitted waits until the coordinator knows the job.
+func waitSubmitted(ctx context.Context, c control, name string) error {
+	limit, cancel := context.WithTimeout(ctx, submitPatience)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		_, err := c.Status(limit, name)
+		if rpcStatus(err).Code() != codes.NotFound {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-limit.Done():
+			return err
+		}
+	}
 }
 
 // podTable shows how the pods of a job are: in place on a terminal, otherwise a

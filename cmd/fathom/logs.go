@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fathom-train/fathom/deploy/launch"
 	"github.com/fathom-train/fathom/deploy/local"
 	"github.com/fathom-train/fathom/proto/identity"
 )
@@ -25,18 +26,28 @@ func (a *app) newLogs() *cobra.Command {
 		f       controlFlags
 		workdir string
 		follow  bool
+		last    int
 	)
 	cmd := &cobra.Command{
-		Use:   "logs ROLE/N | NAME",
+		Use:   "logs [ROLE/N | NAME]",
 		Short: "Show the log of one process, such as ps/0 or ps-0",
 		Long: `Show the log of one process, such as ps/0 or ps-0.
 
 With --workdir the log file of a local run is read, also after the run. Without,
 the coordinator is asked where the process is, and the process for its newest
-lines (it keeps about one MiB).`,
-		Args: cobra.ExactArgs(1),
+lines (it keeps about one MiB). With --on kubernetes, the logs of all pods of the
+job are shown, or of those named (ps, or ps/0), each line after its pod's name.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name := strings.ReplaceAll(args[0], "/", "-")
+			name := strings.ReplaceAll(optional(args), "/", "-")
+			if on, err := a.inCluster(&f.cluster); err != nil {
+				return err
+			} else if on {
+				return a.podLogs(cmd.Context(), &f.cluster, name, launch.LogOptions{Follow: follow, Tail: last})
+			}
+			if name == "" {
+				return inputError{errors.New("whose log? Name a process, such as ps/0; fathom nodes lists them")}
+			}
 			if workdir != "" {
 				return fileLog(cmd.Context(), a.out, local.LogFile(workdir, name), follow)
 			}
@@ -48,6 +59,7 @@ lines (it keeps about one MiB).`,
 	f.addTarget(cmd)
 	cmd.Flags().StringVar(&workdir, "workdir", "", "directory of a local run")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new lines until interrupted")
+	cmd.Flags().IntVar(&last, "tail", 0, "with --on kubernetes: only so many of the last lines of each pod (default all)")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -26,6 +27,7 @@ func main() {
 		startCluster:  startLocal,
 		exportServers: exportServers,
 		now:           time.Now,
+		plugin:        isPlugin(os.Args[0]),
 	}
 	code := a.execute(os.Args[1:])
 	stop()
@@ -38,13 +40,15 @@ type app struct {
 	out, err   io.Writer
 	interrupts *interrupts
 	// dial connects to coordinators; a nil identity means plain text.
-	dial func(addrs []string, self *identity.Source) (control, error)
+	dial func(addrs []string, self *identity.Source, options ...grpc.DialOption) (control, error)
 	// startCluster starts the processes of a job on this machine, with their
 	// files in dir; restarted is told whenever one died and was started again.
 	startCluster func(ctx context.Context, j *job.Job, dir string, o clusterOptions, restarted func(process string, times int)) (cluster, error)
 	// exportServers writes the model of a job that is done to a directory.
 	exportServers func(ctx context.Context, c control, self *identity.Source, s *proto.JobStatus, dir string) (*export.Manifest, error)
 	now           func() time.Time
+	// plugin: called as kubectl fathom, so that Kubernetes is meant.
+	plugin bool
 }
 
 // execute runs one command line and returns the process's exit code.
@@ -80,6 +84,9 @@ Begin with: fathom run deploy/jobs/quickstart.yaml`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
+	}
+	if a.plugin {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl fathom"}
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)

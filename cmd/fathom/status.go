@@ -18,6 +18,12 @@ func (a *app) newStatus() *cobra.Command {
 		Short: "Show a job (the newest when none is named)",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.cluster.prefer(optional(args))
+			if on, err := a.inCluster(&f.cluster); err != nil {
+				return err
+			} else if on {
+				return a.launchedStatus(cmd.Context(), &f, optional(args))
+			}
 			return a.withControl(&f, func(c control) error {
 				s, err := c.Status(cmd.Context(), optional(args))
 				if err != nil {

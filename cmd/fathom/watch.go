@@ -23,6 +23,7 @@ The exit code is the job's: 0 done, 64 when the job or its data is at fault,
 one JSON object per line, and the result to standard output.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.cluster.prefer(optional(args))
 			return a.withControl(&f, func(c control) error {
 				p := newProgress(a.err, f.output, a.now)
 				s, err := follow(cmd.Context(), c, optional(args), p)

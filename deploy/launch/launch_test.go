@@ -29,7 +29,7 @@ func connect(t *testing.T) (*launchtest.Server, *Cluster) {
 	if c.Namespace() != "ml" {
 		t.Errorf("namespace %s, the context says ml", c.Namespace())
 	}
-	c.look = 2 * time.Millisecond
+	c.look = 10 * time.Millisecond
 	return s, c
 }
 

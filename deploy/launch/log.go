@@ -42,8 +42,8 @@ func (c *Cluster) log(ctx context.Context, pod string, o LogOptions) (io.ReadClo
 // logLineMax bounds a line of a log; a longer one comes in pieces.
 const logLineMax = 64 << 10
 
-// Logs writes the logs of the job's pods whose name without the job's begins
-// with only (all if it is empty), each line after the pod's name. With Follow it
+// Logs writes the logs of the job's pods, or of those that only names, such as ps
+// or ps-0, each line after the pod's name. With Follow it
 // goes on with lines and pods that come, until ctx ends.
 func (c *Cluster) Logs(ctx context.Context, w io.Writer, job, only string, o LogOptions) error {
 	var (
@@ -72,7 +72,7 @@ func (c *Cluster) Logs(ctx context.Context, w io.Writer, job, only string, o Log
 		}
 		for _, p := range all {
 			name := p.Metadata.Name
-			if !strings.HasPrefix(strings.TrimPrefix(name, job+"-"), only) || !p.hasLog() || known[p.life()] {
+			if !isOf(strings.TrimPrefix(name, job+"-"), only) || !p.hasLog() || known[p.life()] {
 				continue
 			}
 			known[p.life()] = true
@@ -83,7 +83,7 @@ func (c *Cluster) Logs(ctx context.Context, w io.Writer, job, only string, o Log
 			}
 		}
 		if len(known) == 0 && !o.Follow {
-			return false, fmt.Errorf("%w: job %s has no pod %s* with a log in namespace %s", ErrRefused, job, only, c.namespace)
+			return false, fmt.Errorf("%w: job %s has no pod %s with a log in namespace %s", ErrRefused, job, only, c.namespace)
 		}
 		return !o.Follow, nil
 	}
@@ -93,6 +93,12 @@ func (c *Cluster) Logs(ctx context.Context, w io.Writer, job, only string, o Log
 		return err
 	}
 	return errors.Join(append(errs, err)...)
+}
+
+// isOf tells whether a pod, without the job's name before it, is the one or one
+// of those that are meant: ps-0 is of ps, and of ps-0.
+func isOf(pod, only string) bool {
+	return only == "" || pod == only || strings.HasPrefix(pod, only+"-")
 }
 
 func (p *pod) hasLog() bool {

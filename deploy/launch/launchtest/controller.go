@@ -12,6 +12,9 @@ import (
 func (s *Server) reconcile() {
 	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
 		resource, name, _ := strings.Cut(key, "/")
+		if s.objects[key] == nil {
+			continue // it went with its set
+		}
 		o := s.objects[key].Object
 		switch resource {
 		case "statefulsets":

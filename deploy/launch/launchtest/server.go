@@ -36,7 +36,10 @@ type Server struct {
 	denied  []string
 	broken  map[string]Breakage
 	logs    map[string]string
+	ports   map[string]string
 	calls   []string
+	// budget is how many evictions the disruption budgets refuse from now on.
+	budget int
 }
 
 // stored is an object and whose its fields are: by manager, then path.
@@ -69,7 +72,7 @@ func kindsServed() map[string]map[string]string {
 
 // New starts a server with one namespace.
 func New(t testing.TB, namespace string) *Server {
-	s := &Server{t: t, objects: map[string]*stored{}, kinds: kindsServed(), broken: map[string]Breakage{}, logs: map[string]string{}}
+	s := &Server{t: t, objects: map[string]*stored{}, kinds: kindsServed(), broken: map[string]Breakage{}, logs: map[string]string{}, ports: map[string]string{}}
 	s.store("namespaces", Object{"apiVersion": "v1", "kind": "Namespace", "metadata": Object{"name": namespace}}, "test", nil)
 	server := httptest.NewServer(http.HandlerFunc(s.serve))
 	s.URL = server.URL
@@ -117,6 +120,13 @@ func (s *Server) Mend(prefix string) {
 	defer s.mu.Unlock()
 	delete(s.broken, prefix)
 	s.reconcile()
+}
+
+// RefuseEvictions makes disruption budgets refuse the next n evictions.
+func (s *Server) RefuseEvictions(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.budget = n
 }
 
 // Log sets the log of a pod; "previous NAME" is that of the container before.
@@ -179,6 +189,10 @@ func (s *Server) FinishJob(name, failed string) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/portforward") {
+		s.forward(w, r)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	body, err := io.ReadAll(r.Body)
@@ -257,6 +271,9 @@ func (s *Server) object(w http.ResponseWriter, r *http.Request, q request) {
 			name = "previous " + name
 		}
 		fmt.Fprint(w, tail(s.logs[name], r.URL.Query().Get("tailLines")))
+	case q.sub == "eviction" && s.budget > 0:
+		s.budget--
+		refuse(w, http.StatusTooManyRequests, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", nil)
 	case q.sub == "eviction":
 		s.note(q, "evict")
 		s.remove(q.resource, q.name)
