@@ -112,8 +112,12 @@ func (r *run) reached() (newest uint64) {
 }
 
 // soon is a step that no shard reaches before an order that is sent now, or the
-// step where the shards will stand still.
+// step where the shards will stand still. In mode async no other step is a cut
+// through all shards.
 func (r *run) soon(now time.Time, tries int) uint64 {
+	if r.job.Async() {
+		return r.plan.lastStep
+	}
 	steps := r.progress.rate(now) / float64(r.job.Spec.Train.BatchSize) * leadTime.Seconds()
 	ahead := uint64(math.Ceil(min(steps, 1e9))) + 4
 	return min(r.reached()+ahead<<tries, r.plan.lastStep)
@@ -132,6 +136,8 @@ func (l *leader) beginAttempt(r *run, now time.Time) {
 		step = r.wantedStep
 	case c.Dir == "" || now.Before(r.checkpointAfter):
 		return
+	case r.phase() == proto.Phase_PHASE_SEARCHING && r.search != nil && (c.EverySteps > 0 || c.EveryMinutes > 0) && r.savedGeneration != r.search.Generation():
+		step, r.savedGeneration = r.plan.lastStep, r.search.Generation()
 	case c.EveryMinutes > 0 && now.Sub(r.lastCheckpoint(l.elected)) >= time.Duration(float64(c.EveryMinutes)*float64(time.Minute)):
 		step = r.soon(now, 0)
 	case c.EverySteps > 0:
@@ -140,6 +146,9 @@ func (l *leader) beginAttempt(r *run, now time.Time) {
 		step = (r.reached()/uint64(c.EverySteps) + 1) * uint64(c.EverySteps)
 		if step > r.plan.lastStep {
 			return
+		}
+		if r.job.Async() {
+			step = r.plan.lastStep // the next one that is a cut
 		}
 	default:
 		return
@@ -171,6 +180,9 @@ func (l *leader) setAttempt(r *run, step uint64, tries int, waiters []chan check
 		id: fmt.Sprintf("%x-%d", l.rights.Term(), l.attempts), step: step, tries: tries, begun: now,
 		location: checkpoint.Join(r.job.Spec.Checkpoint.Dir, checkpoint.Name(r.groupJob(), step)),
 		writers:  make([]string, n), files: make([]*proto.CheckpointFile, n), waiters: waiters,
+	}
+	if w := r.written; w != nil && w.location == r.attempt.location && r.phase() == proto.Phase_PHASE_SEARCHING {
+		copy(r.attempt.files, w.files) // the shards stand still: the manifest alone is written anew
 	}
 	l.log.Debug("checkpoint is ordered", "job", r.name, "step", step, "at", r.reached(), "id", r.attempt.id)
 	l.chooseWriters(r, now)
@@ -341,7 +353,7 @@ func (l *leader) recordCheckpoint(r *run, a *attempt, m *checkpoint.Manifest, no
 	install := w.apply
 	w.apply = func() {
 		install()
-		r.attempt, r.checkpointError = nil, ""
+		r.attempt, r.checkpointError, r.written = nil, "", a
 		a.finish(checkpointResult{info: info})
 		l.metrics.checkpoints.WithLabelValues("done").Inc()
 		l.metrics.checkpointSeconds.Observe(info.GetSeconds())
@@ -365,7 +377,8 @@ func (r *run) retained(all []*proto.CheckpointInfo, pinned []uint64) []*proto.Ch
 
 // manifest describes the checkpoint whose files are all written.
 func (r *run) manifest(a *attempt) (*checkpoint.Manifest, error) {
-	position, err := r.positionAt(a.step).encode()
+	at, search := r.positionAt(a.step)
+	position, err := encodePosition(at, search)
 	if err != nil {
 		return nil, err
 	}
@@ -373,7 +386,7 @@ func (r *run) manifest(a *attempt) (*checkpoint.Manifest, error) {
 		Program: programVersion(), Created: time.Now().UTC(),
 		Job: r.name, Run: fmt.Sprintf("%016x", r.groupRun()), Step: a.step,
 		Spec: json.RawMessage(r.spec), SpecDigest: r.plan.status.GetSpecDigest(), DataDigest: r.plan.digest,
-		Position: position, Epoch: r.positionAt(a.step).status.GetEpoch(), Schema: r.layout.checkpointSchema(),
+		Position: position, Epoch: at.status.GetEpoch(), Schema: r.layout.checkpointSchema(),
 	}
 	var parts [][hashBytes]byte
 	for i, s := range r.place.Shards {

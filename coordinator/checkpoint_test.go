@@ -78,6 +78,34 @@ func TestCheckpointsEverySoManySteps(t *testing.T) {
 	})
 }
 
+// TestAsyncCheckpointsLieOnValidations: no other step of mode async is a cut.
+func TestAsyncCheckpointsLieOnValidations(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		dir := t.TempDir()
+		c.coordinator("c0")
+		c.servers("c0")
+		c.worker("worker-0", simWorker{digest: "d", stepMs: 500}, "c0")
+		ctl := c.control("c0")
+		text := func(name string) []byte {
+			return spec(t, name, into(dir, func(j *job.Job) {
+				j.Spec.Train.Mode = job.ModeAsync
+				j.Spec.Checkpoint.EverySteps = 4
+			}))
+		}
+		s := await(t, ctl, submit(t, ctl, text("loose")), inPhase(proto.Phase_PHASE_DONE))
+		if got := steps(manifests(t, dir)); len(got) != 2 || got[0] != 10 || got[1] != 20 {
+			t.Fatalf("checkpoints of steps %v, want the ends of the epochs", got)
+		}
+		again, err := ctl.Restore(t.Context(), text("again"), s.GetCheckpoints()[0].GetLocation())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := await(t, ctl, again, inPhase(proto.Phase_PHASE_DONE)); got.GetStep() != s.GetStep() {
+			t.Errorf("ended at step %d, want %d", got.GetStep(), s.GetStep())
+		}
+	})
+}
+
 // TestRestoredJobGoesOnWhereTheCheckpointWas takes a checkpoint in the second
 // epoch, and one exactly at the end of the first: the validation of the first
 // epoch is not repeated in one case and is in the other.

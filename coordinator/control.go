@@ -103,10 +103,7 @@ func (l *leader) submit(j *job.Job, spec []byte, source *manifestSource, now tim
 		Job: e.name, Phase: proto.Phase_PHASE_PENDING, Epochs: uint64(j.Spec.Train.Epochs),
 		CreatedUnixNano: now.UnixNano(), SpecDigest: j.Digest()}}
 	if source != nil {
-		var err error
-		if e.plan, err = planFrom(source, j, now); err != nil {
-			return nil, status.Error(codes.InvalidArgument, err.Error())
-		}
+		e.plan, e.record = planFrom(source, j, now), source.search
 	}
 	specBytes, err := json.Marshal(specRecord{Run: e.run, Spec: spec})
 	if err != nil {
@@ -118,6 +115,9 @@ func (l *leader) submit(j *job.Job, spec []byte, source *manifestSource, now tim
 	}
 	removed, ops := l.removeOldest()
 	ops = append(ops, store.Put(l.keys.spec(e.number), specBytes), store.Put(l.keys.plan(e.number), planBytes))
+	if e.record != nil {
+		ops = append(ops, store.Put(l.keys.search(e.number), e.record.encode()))
+	}
 	return &write{ops: ops, apply: func() {
 		kept := l.entries[:0:0]
 		for _, old := range l.entries {

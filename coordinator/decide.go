@@ -166,7 +166,7 @@ func (l *leader) inspected(r *run, now time.Time) *write {
 		p.status.Splits, p.status.TeacherAuc = agreed.GetSplits(), agreed.GetTeacherAuc()
 		for _, s := range agreed.GetSplits() {
 			if s.GetSplit() == splitTrain {
-				p.status.Steps = uint64(r.job.Steps(int64(s.GetRows())))
+				p.status.Steps = p.start + uint64(r.job.Steps(int64(s.GetRows())))
 			}
 		}
 		if p.status.Steps == 0 {

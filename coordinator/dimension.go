@@ -257,6 +257,9 @@ func (l *leader) searching(r *run, now time.Time) *write {
 	}
 	open := r.search.Ask()
 	if len(open) == 0 {
+		if r.attempt != nil {
+			return nil // of the tables there are: it is about to be complete
+		}
 		return l.retrain(r, now)
 	}
 	record := *r.record

@@ -90,7 +90,7 @@ func (r *run) forgetShards() {
 	for i := range r.shards {
 		r.shards[i] = shardState{ready: make(map[string]bool), rounds: make(map[string]round), diverged: make(map[string]bool)}
 	}
-	r.finalSince, r.attempt = time.Time{}, nil
+	r.finalSince, r.attempt, r.written = time.Time{}, nil, nil
 }
 
 // begin leaves STARTING: for what the job was formed for, or the first step.
@@ -104,6 +104,7 @@ func (r *run) begin(p *plan) {
 		return
 	}
 	p.status.Phase, p.split, p.lastStep = p.then.Phase, p.then.Split, p.then.LastStep
+	p.status.Epochs = uint64(r.job.Spec.Train.Epochs) // of the stage
 	p.then = nil
 }
 

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,14 +16,40 @@ import (
 	"github.com/fathom-train/fathom/ps/checkpoint"
 )
 
-// positionAt is the job's plan as it was when the shards reached a step. A
-// checkpoint is committed after the job has gone on, so what came later is taken
-// back. A score of exactly that step is dropped as well: it is computed again,
-// with the same result, and what follows from it is decided by the same code.
-func (r *run) positionAt(step uint64) *plan {
-	p := r.plan.clone()
+// position is what a manifest says of where its job stood: the plan, and the search
+// so far, if candidates have been scored or the winner is trained.
+type position struct {
+	planRecord
+	Search []byte `json:"search,omitempty"` // as searchRecord.encode has it
+}
+
+// positionAt is the job's plan as it was when the shards reached a step of the
+// stage under way, and its search. A checkpoint is committed after the job has gone
+// on, so what came later is taken back. A score of exactly that step is dropped as
+// well: it is computed again, with the same result, and what follows from it is
+// decided by the same code. While candidates are scored the shards stand still:
+// then the search goes on behind the generations that are stored.
+func (r *run) positionAt(step uint64) (*plan, *searchRecord) {
+	p, record := r.plan.clone(), r.record
 	s := p.status
-	s.Phase, s.Step, p.split = proto.Phase_PHASE_TRAINING, step, ""
+	s.Step = step
+	if r.phase() != proto.Phase_PHASE_SEARCHING || step != p.lastStep {
+		r.trainingAt(p, step)
+		if p.stage != stageRetrain {
+			record = nil
+		}
+	}
+	s.Checkpoints, s.RestoredFrom, s.CheckpointError = nil, "", ""
+	s.Error, s.ErrorIsInput, s.Detail = "", false, ""
+	s.Spec, s.Tables, s.Usage = nil, nil, nil
+	p.then, p.origin, p.generation, p.pinned = nil, nil, 0, nil
+	return p, record
+}
+
+// trainingAt takes a plan back to the training behind a step.
+func (r *run) trainingAt(p *plan, step uint64) {
+	s := p.status
+	s.Phase, p.split = proto.Phase_PHASE_TRAINING, ""
 	scores := s.Scores
 	s.Scores = nil
 	for _, score := range scores {
@@ -30,21 +57,48 @@ func (r *run) positionAt(step uint64) *plan {
 			s.Scores = append(s.Scores, score)
 		}
 	}
-	p.lastStep = uint64(r.job.NextValidation(r.rows(splitTrain), int64(max(step, 1))-1))
-	s.Epoch = (p.lastStep-1)/r.stepsPerEpoch() + 1
-	p.factor = recipe.Judge(&r.job.Spec.Train, s.Scores).Factor
+	p.lastStep = p.start + uint64(r.job.NextValidation(r.rows(splitTrain), int64(max(step-p.start, 1))-1))
+	s.Epoch = (p.lastStep-p.start-1)/r.stepsPerEpoch() + 1
+	p.factor = recipe.Judge(&r.job.Spec.Train, p.stageScores()).Factor
 	s.LearningRateFactor, s.Stopped = p.factor, ""
-	s.Checkpoints, s.RestoredFrom, s.CheckpointError = nil, "", ""
-	s.Error, s.ErrorIsInput, s.Detail = "", false, ""
-	s.Spec, s.Tables, s.Usage = nil, nil, nil
-	p.then, p.origin, p.generation, p.pinned = nil, nil, 0, nil
-	return p
+}
+
+func encodePosition(p *plan, search *searchRecord) ([]byte, error) {
+	r, err := p.record()
+	if err != nil {
+		return nil, err
+	}
+	at := position{planRecord: r}
+	if search != nil {
+		at.Search = search.encode()
+	}
+	return json.Marshal(at)
+}
+
+func decodePosition(b []byte) (*plan, *searchRecord, error) {
+	p, err := decodePlan(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	var at position
+	if err := json.Unmarshal(b, &at); err != nil {
+		return nil, nil, err
+	}
+	if at.Search == nil {
+		return p, nil, nil
+	}
+	search, err := decodeSearch(at.Search)
+	if err != nil {
+		return nil, nil, fmt.Errorf("search: %w", err)
+	}
+	return p, search, nil
 }
 
 // manifestSource is a checkpoint a new job goes on from.
 type manifestSource struct {
-	origin   origin
-	position []byte
+	origin origin
+	plan   *plan
+	search *searchRecord
 }
 
 // readSource reads the manifest of the checkpoint at a location and refuses it
@@ -63,26 +117,31 @@ func readSource(ctx context.Context, j *job.Job, location string) (*manifestSour
 	if err != nil {
 		return nil, err
 	}
-	layout, err := newLayout(j)
-	if err != nil {
-		return nil, err
-	}
-	if d := checkpoint.Differences(m.Schema, layout.checkpointSchema()); len(d) > 0 {
-		return nil, fmt.Errorf("the job cannot go on from this checkpoint:\n  %s", strings.Join(d, "\n  "))
-	}
-	return &manifestSource{position: m.Position,
-		origin: origin{Location: location, Step: m.Step, Hash: m.StateHash, DataDigest: m.DataDigest}}, nil
-}
-
-// planFrom is the plan of a new job that goes on from a checkpoint.
-func planFrom(from *manifestSource, j *job.Job, now time.Time) (*plan, error) {
-	p, err := decodePlan(from.position)
+	p, search, err := decodePosition(m.Position)
 	if err != nil {
 		return nil, fmt.Errorf("position of the checkpoint: %w", err)
 	}
 	if client.Ended(p.status.GetPhase()) {
 		return nil, errors.New("position of the checkpoint: the job has ended there")
 	}
+	if (p.stage == "") != (j.Spec.Search == nil) {
+		return nil, errors.New("the job cannot go on from this checkpoint: one of the two has spec.search, the other has not")
+	}
+	// The tables are those of the stage the checkpoint is of.
+	r, err := newRun(&entry{name: j.Metadata.Name, spec: j.JSON(), plan: p, record: search})
+	if err != nil {
+		return nil, fmt.Errorf("the job cannot go on from this checkpoint: %w", err)
+	}
+	if d := checkpoint.Differences(m.Schema, r.layout.checkpointSchema()); len(d) > 0 {
+		return nil, fmt.Errorf("the job cannot go on from this checkpoint:\n  %s", strings.Join(d, "\n  "))
+	}
+	return &manifestSource{plan: p, search: search,
+		origin: origin{Location: location, Step: m.Step, Hash: m.StateHash, DataDigest: m.DataDigest}}, nil
+}
+
+// planFrom is the plan of a new job that goes on from a checkpoint.
+func planFrom(from *manifestSource, j *job.Job, now time.Time) *plan {
+	p := from.plan.clone()
 	p.generation, p.origin = 1, &from.origin
 	p.then = &target{Phase: p.status.GetPhase(), Split: p.split, LastStep: p.lastStep}
 	// The workers must find the same data again; see inspected.
@@ -91,14 +150,8 @@ func planFrom(from *manifestSource, j *job.Job, now time.Time) (*plan, error) {
 	s.Job, s.Phase, s.RestoredFrom = j.Metadata.Name, proto.Phase_PHASE_PENDING, from.origin.Location
 	s.Epochs, s.SpecDigest = uint64(j.Spec.Train.Epochs), j.Digest()
 	s.CreatedUnixNano, s.StartedUnixNano, s.EndedUnixNano = now.UnixNano(), 0, 0
-	return p, nil
+	return p
 }
-
-// errAsync: the lanes of a step are applied as they come, so no step is a cut.
-var errAsync = errors.New("spec.checkpoint.dir: a job of mode async cannot be checkpointed: no step is a cut through all shards")
-
-// errSearch: the manifest has no place yet for the stage of a search.
-var errSearch = errors.New("spec.checkpoint.dir: a job with spec.search cannot be checkpointed yet")
 
 // checkPlace refuses a place of checkpoints that cannot be meant.
 func checkPlace(j *job.Job) error {
@@ -108,12 +161,6 @@ func checkPlace(j *job.Job) error {
 			return errNoPlace
 		}
 		return nil
-	}
-	if j.Async() {
-		return errAsync
-	}
-	if j.Spec.Search != nil {
-		return errSearch
 	}
 	if err := checkLocation(c.Dir); err != nil {
 		return fmt.Errorf("spec.checkpoint.dir: %w", err)

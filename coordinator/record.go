@@ -157,13 +157,21 @@ func (p *plan) clone() *plan {
 }
 
 func (p *plan) encode() ([]byte, error) {
+	r, err := p.record()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
+
+func (p *plan) record() (planRecord, error) {
 	status, err := protojson.Marshal(p.status)
 	if err != nil {
-		return nil, fmt.Errorf("encode job status: %w", err)
+		return planRecord{}, fmt.Errorf("encode job status: %w", err)
 	}
-	return json.Marshal(planRecord{Status: status, Split: p.split, LastStep: p.lastStep, Factor: p.factor,
+	return planRecord{Status: status, Split: p.split, LastStep: p.lastStep, Factor: p.factor,
 		Digest: p.digest, EnteredNano: p.enteredNano, Stage: p.stage, Start: p.start,
-		Generation: p.generation, Origin: p.origin, Then: p.then, Pinned: p.pinned})
+		Generation: p.generation, Origin: p.origin, Then: p.then, Pinned: p.pinned}, nil
 }
 
 func decodePlan(b []byte) (*plan, error) {

@@ -62,6 +62,10 @@ type run struct {
 	wantedStep         uint64
 	checkpointAfter    time.Time
 	checkpointError    string
+	// written is the attempt that was committed last, savedGeneration the newest of
+	// the search that an automatic checkpoint was begun for.
+	written         *attempt
+	savedGeneration int
 	// usage is the processor time spent on the job, by role.
 	usage map[string]float64
 }

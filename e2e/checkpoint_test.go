@@ -18,18 +18,24 @@ func killedRun(t *testing.T, job string, version uint64, sets ...string) (workdi
 	}
 	r := start(t, nil, args...)
 	r.leaderPast(version, limit)
+	r.killAll()
+	return r.workdir
+}
+
+// killAll kills all processes of a run.
+func (r *fathomRun) killAll() {
+	r.t.Helper()
 	var all []child
 	for _, role := range []string{"etcd", "coordinator", "ps", "worker"} {
 		all = append(all, r.children(role)...)
 	}
 	if err := r.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	for _, c := range all {
 		_ = syscall.Kill(c.pid, syscall.SIGKILL) // it may have ended with its parent
 	}
 	<-r.done
-	return r.workdir
 }
 
 // TestRunIsResumedAfterTheWholeClusterWasKilled: from the servers' logs, and from

@@ -59,6 +59,25 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	if !strings.Contains(out, `"as_reported": true`) {
 		t.Errorf("predicted from the files alone: %.200s", out[max(0, len(out)-200):])
 	}
+
+	// Everything is killed in every stage, and goes on from the newest checkpoint in
+	// another cluster.
+	r = start(t, nil, "run", job, "--set", "spec.checkpoint.every_steps=20")
+	goOn := func(args ...string) {
+		r.killAll()
+		r = startIn(t, r.workdir, nil, append([]string{"run", "--from-checkpoint"}, args...)...)
+	}
+	r.leaderPast(50, patience)
+	goOn("--ps", "1", "--replicas", "1", "--shards", "2", "--workers", "1")
+	r.logged("generation is scored", patience)
+	r.logged("checkpoint is complete", patience)
+	goOn("--ps", "3", "--replicas", "3", "--shards", "3")
+	r.leaderPast(110, patience)
+	goOn("--ps", "2", "--replicas", "1", "--shards", "1")
+	got = r.result(patience)
+	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
+		t.Errorf("from checkpoints: model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
+	}
 }
 
 // logged waits until the coordinator's log has the text.

@@ -113,17 +113,21 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 }
 
 // TestAsyncSurvivesKills has the leader of a shard and a worker killed in mode
-// async. What is lost or applied twice, the state machine's own tests find;
+// async, later everything, and goes on from the checkpoint of the first epoch in
+// another cluster. What is lost or applied twice, the state machine's own tests find;
 // here training ends, as good as in mode sync.
 func TestAsyncSurvivesKills(t *testing.T) {
 	job := writeFile(t, "small.yaml", smallJob)
-	r := start(t, nil, "run", job, "--set", "spec.train.mode=async", "--set", "spec.train.staleness=2")
+	r := start(t, nil, "run", job, "--set", "spec.train.mode=async", "--set", "spec.train.staleness=2", "--set", "spec.checkpoint.every_steps=10")
 	leader := r.leaderPast(20, limit)
 	for _, pid := range []int{leader.pid, r.children("worker")[0].pid} {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 	}
+	r.leaderPast(50, limit)
+	r.killAll()
+	r = startIn(t, r.workdir, nil, "run", "--from-checkpoint", "--shards", "3")
 	if got := r.result(limit); got.Metrics["test"].AUC < 0.6 {
 		t.Errorf("metrics %+v: nothing was learnt", got.Metrics)
 	}

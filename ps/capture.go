@@ -80,6 +80,10 @@ func (c *capturer) capture(ctx context.Context, o *proto.CheckpointOrder) *proto
 	}
 	defer view.Release()
 	file, err := c.hosted.writeShard(ctx, o, view)
+	if errors.Is(err, fsm.ErrOpenLanes) {
+		r.Missed = true
+		return r
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			c.hosted.server.cfg.Logger.Error("checkpoint not written", "group", c.hosted.name, "step", o.GetStep(), "error", err)

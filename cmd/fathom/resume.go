@@ -27,7 +27,7 @@ const (
 
 // prepareRun lets the run in dir be resumed.
 func prepareRun(j *job.Job, dir string) error {
-	if c := &j.Spec.Checkpoint; c.Dir == "" && j.Spec.Search == nil && !j.Async() {
+	if c := &j.Spec.Checkpoint; c.Dir == "" {
 		c.Dir = filepath.Join(dir, checkpointsDir)
 	}
 	if err := os.WriteFile(filepath.Join(dir, jobFile), j.JSON(), 0o644); err != nil {

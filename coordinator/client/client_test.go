@@ -336,6 +336,32 @@ func TestControlGivesUpAfterItsPatience(t *testing.T) {
 	})
 }
 
+// TestWatchOutlivesItsCoordinatorForLonger: what it follows goes on without one.
+func TestWatchOutlivesItsCoordinatorForLonger(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *network) {
+		var heard time.Time
+		calls := 0
+		n.serve("a", &fake{watch: func(r *proto.StatusRequest, s grpc.ServerStreamingServer[proto.JobStatus]) error {
+			if calls++; calls == 1 {
+				s.Send(&proto.JobStatus{Job: "j", Step: 1})
+			}
+			return follow(s.Context(), "")
+		}})
+		c, err := Dial(at("a"), n.dial())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		err = c.Watch(t.Context(), "", func(*proto.JobStatus) error { heard = time.Now(); return nil })
+		if status.Code(errors.Unwrap(err)) != codes.Unavailable {
+			t.Errorf("error %v", err)
+		}
+		if waited := time.Since(heard); waited < watchPatience || waited > watchPatience+patience+5*time.Second {
+			t.Errorf("gave up after %s, want %s", waited, watchPatience)
+		}
+	})
+}
+
 func TestWatchGoesOnWithAnotherCoordinator(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *network) {
 		var asked []string

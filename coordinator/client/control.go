@@ -21,6 +21,10 @@ import (
 // that there is none.
 const patience = 10 * time.Second
 
+// watchPatience is the same for a watch that was under way: what it follows goes on
+// without a coordinator for a while, and ends with it in a local run.
+const watchPatience = 3 * time.Minute
+
 // Control is the command line's side of the coordinator. Its errors are gRPC
 // status errors, wrapped.
 type Control struct {
@@ -43,6 +47,11 @@ func (c *Control) Close() error { return c.route.close() }
 // leader is looked for; ambiguous tells f that an earlier attempt may have
 // had its effect although the answer was lost.
 func (c *Control) call(ctx context.Context, what string, f func(ctx context.Context, cc proto.ControlClient, ambiguous bool, o ...grpc.CallOption) error) error {
+	return c.callFor(ctx, patience, what, f)
+}
+
+// callFor is call with a patience of its own.
+func (c *Control) callFor(ctx context.Context, patience time.Duration, what string, f func(ctx context.Context, cc proto.ControlClient, ambiguous bool, o ...grpc.CallOption) error) error {
 	limit := time.Now().Add(patience)
 	var pace backoff
 	ambiguous := false
@@ -190,17 +199,18 @@ func (c *Control) Drain(ctx context.Context, node string, undo bool) (*proto.Nod
 // error of f ends it and is returned as it is.
 func (c *Control) Watch(ctx context.Context, job string, f func(*proto.JobStatus) error) error {
 	var stop error
+	patient := patience // with the first answer
 	for {
 		ended := false
 		heard := false
-		err := c.call(ctx, "watch job", func(ctx context.Context, cc proto.ControlClient, _ bool, o ...grpc.CallOption) error {
+		err := c.callFor(ctx, patient, "watch job", func(ctx context.Context, cc proto.ControlClient, _ bool, o ...grpc.CallOption) error {
 			stream, err := cc.Watch(ctx, &proto.StatusRequest{Job: job}, o...)
 			for err == nil {
 				var s *proto.JobStatus
 				if s, err = stream.Recv(); err != nil {
 					break
 				}
-				heard, job = true, s.GetJob() // the newest job may be another one later
+				heard, patient, job = true, watchPatience, s.GetJob() // the newest job may be another one later
 				if stop = f(s); stop != nil {
 					return nil
 				}

@@ -110,8 +110,8 @@ var jobRules = map[string]rule{
 
 	"spec.checkpoint":               means("Where checkpoints go and when they are made. The trained model does not depend on it."),
 	"spec.checkpoint.dir":           means("Directory that all processes reach by the same path, or an S3-compatible store: s3://BUCKET/PREFIX?region=R, for other vendors with &endpoint=https://HOST&use_path_style=true. A relative path is relative to the job file.").byDefault("none; fathom run uses checkpoints/ in its working directory"),
-	"spec.checkpoint.every_steps":   means("Make one at every step that is a multiple of this; 0: not by steps.").in(0, 1<<40),
-	"spec.checkpoint.every_minutes": means("Make one when the last is as old as this; 0: not by time.").in(0, 1<<20),
+	"spec.checkpoint.every_steps":   means("Make one at every step that is a multiple of this, in mode async at the validation that follows; 0: not by steps.").in(0, 1<<40),
+	"spec.checkpoint.every_minutes": means("Make one when the last is as old as this, in mode async at the validation that follows; 0: not by time.").in(0, 1<<20),
 	"spec.checkpoint.keep":          means("How many of the newest are kept; older ones are deleted.").in(1, 1000),
 
 	"spec.cluster":          means("Sizes of the cluster. The trained model does not depend on them."),

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -242,5 +243,37 @@ func TestAsyncHashDoesNotDependOnItsShards(t *testing.T) {
 	}
 	if hash(1) != hash(2) {
 		t.Error("two shards have another model than one")
+	}
+}
+
+// TestAsyncCheckpointIsACut: a view with lanes behind its version makes no
+// checkpoint; one without restores into other shards and goes on to the same model.
+func TestAsyncCheckpointIsACut(t *testing.T) {
+	t.Parallel()
+	schema := loose(2, 1)
+	c := newCut(schema, 1)
+	c.states = []*State{configured(t, c.part(0))}
+	defer c.close()
+	c.train(t, 1, 3)
+	files := c.files(t)
+	restored := load(t, schema, 3, files, 2)
+	defer restored.close()
+	if restored.hash() != c.hash() {
+		t.Error("the restored model is another one")
+	}
+	c.train(t, 4, 5)
+	restored.train(t, 4, 5)
+	if restored.hash() != c.hash() {
+		t.Error("the restored model went on to another one")
+	}
+	for _, cmd := range labour(schema, 6, 1).attempt(schema, 6, 1, 1, c.m, 0, c.placed) {
+		if r := c.states[0].Apply(c.states[0].Applied()+1, cmd); r.Status != Accepted {
+			t.Fatal(r.Err)
+		}
+	}
+	v := c.states[0].View()
+	defer v.Release()
+	if _, err := v.WriteCheckpoint(io.Discard); !errors.Is(err, ErrOpenLanes) {
+		t.Errorf("with a lane of step 6 applied: error %v", err)
 	}
 }

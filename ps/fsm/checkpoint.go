@@ -56,6 +56,10 @@ type CheckpointFile struct {
 // Version returns the version of the view; 0 when it is not configured.
 func (v *View) Version() uint64 { return binary.LittleEndian.Uint64(v.meta) }
 
+// ErrOpenLanes says that a view of mode async has lanes of steps behind its version
+// applied: it is no cut through the shards.
+var ErrOpenLanes = errors.New("lanes of the next steps are applied already")
+
 // WriteCheckpoint writes the model as a checkpoint file; see WriteTo.
 func (v *View) WriteCheckpoint(w io.Writer) (CheckpointFile, error) {
 	if !v.open || len(v.meta) == metaSize {
@@ -66,8 +70,8 @@ func (v *View) WriteCheckpoint(w io.Writer) (CheckpointFile, error) {
 	if err != nil {
 		return CheckpointFile{}, fmt.Errorf("write checkpoint: %w", err)
 	}
-	if schema.Async {
-		return CheckpointFile{}, errors.New("write checkpoint: a version of mode async is no cut through the shards")
+	if len(v.done) > 0 {
+		return CheckpointFile{}, fmt.Errorf("write checkpoint: %w", ErrOpenLanes)
 	}
 	f := CheckpointFile{Version: v.Version(), Parts: v.parts}
 	h := CheckpointHeader{Version: f.Version, Hash: hex.EncodeToString(v.meta[24:metaSize]), Schema: schema}

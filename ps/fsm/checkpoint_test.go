@@ -60,11 +60,15 @@ func (c *cutModel) close() {
 // train applies the steps first to last to every shard.
 func (c *cutModel) train(t rapid.TB, first, last uint64) {
 	t.Helper()
+	attempt := uint32(0)
+	if c.schema.Async {
+		attempt = 1
+	}
 	for step := first; step <= last; step++ {
 		for lane := range c.schema.Lanes {
 			w := labour(c.schema, step, lane)
 			for at, s := range c.states {
-				for _, cmd := range w.commands(c.schema, step, lane, c.m, at, c.placed) {
+				for _, cmd := range w.attempt(c.schema, step, lane, attempt, c.m, at, c.placed) {
 					if r := s.Apply(s.Applied()+1, cmd); r.Status != Accepted {
 						t.Fatalf("step %d lane %d shard %d: %v", step, lane, at, r.Err)
 					}
