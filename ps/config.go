@@ -45,8 +45,9 @@ type Config struct {
 	// PullWait bounds how long a pull waits for its version, PushWait how long a
 	// push waits for its commit (default 10 s each).
 	PullWait, PushWait time.Duration
-	// InFlightBytes bounds the bodies of the pulls being answered (default
-	// 512 MiB); further pulls wait.
+	// InFlightBytes bounds the bodies of the pulls being answered, and those of the
+	// pushes (default 512 MiB each); further pulls wait, further pushes are refused
+	// and sent again.
 	InFlightBytes int64
 	// MemoryLimit bounds the bytes of rows and tensors, with what a snapshot
 	// copies (default no limit; see DefaultMemoryLimit). A push that would pass it

@@ -41,8 +41,8 @@ type Server struct {
 	session     membership
 	incarnation uint64
 
-	// pullBytes admits pulls.
-	pullBytes *semaphore.Weighted
+	// pullBytes admits pulls, pushBytes pushes.
+	pullBytes, pushBytes *semaphore.Weighted
 	// fatal takes the first reason to end the process.
 	fatal chan error
 	// memory admits pushes, snapshotting the snapshots.
@@ -88,6 +88,7 @@ func New(cfg Config) (*Server, error) {
 		session:     client.NewSession(cfg.Coordinators, cfg.Logger, cfg.dialOptions()...),
 		incarnation: uint64(time.Now().UnixNano()),
 		pullBytes:   semaphore.NewWeighted(cfg.InFlightBytes),
+		pushBytes:   semaphore.NewWeighted(cfg.InFlightBytes),
 		fatal:       make(chan error, 1),
 		memory:      memory{limit: cfg.MemoryLimit}, snapshotting: semaphore.NewWeighted(1),
 		wake:   make(chan struct{}, 1),

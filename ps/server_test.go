@@ -323,6 +323,24 @@ func TestClusterServesPushesAndPulls(t *testing.T) {
 	wantReason(t, "status of another job", err, proto.Reason_REASON_WRONG_SHARD)
 }
 
+// TestPushesAreRefusedWhileTooManyWait: they are held in memory until they are
+// committed.
+func TestPushesAreRefusedWhileTooManyWait(t *testing.T) {
+	t.Parallel()
+	const limit = 1000
+	n := run(t, Config{Node: "ps-0", DataDir: t.TempDir(), InFlightBytes: limit})
+	member := &proto.Member{Node: "ps-0", Address: n.server.Addr()}
+	n.obey(1, order(0, true, member))
+	leaderOf(t, []*node{n}, 0)
+	if !n.server.pushBytes.TryAcquire(limit) { // as much as waits
+		t.Fatal("pushes are under way")
+	}
+	_, err := n.client.Push(t.Context(), &proto.Frame{Body: pushBody(0, 1, 0)})
+	wantReason(t, "push beside those that wait", err, proto.Reason_REASON_OVERLOADED)
+	n.server.pushBytes.Release(limit)
+	push(t, []*node{n}, 0, 1, 0)
+}
+
 func TestPullOfALaterVersionWaits(t *testing.T) {
 	t.Parallel()
 	n := run(t, Config{Node: "ps-0", DataDir: t.TempDir(), PullWait: 300 * time.Millisecond})

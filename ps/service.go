@@ -96,6 +96,12 @@ func (v *service) Push(ctx context.Context, in *proto.Frame) (*proto.Frame, erro
 	if err != nil {
 		return nil, v.server.statusOf(nil, err)
 	}
+	limit := v.server.cfg.InFlightBytes
+	size := min(int64(len(in.GetBody())), limit)
+	if !v.server.pushBytes.TryAcquire(size) {
+		return nil, v.server.statusOf(h, refuse(proto.Reason_REASON_OVERLOADED, "pushes of %d bytes wait for their commit: send it again", limit))
+	}
+	defer v.server.pushBytes.Release(size)
 	duplicate, err := v.push(ctx, h, header, chunks)
 	if err != nil {
 		return nil, v.server.statusOf(h, err)
