@@ -84,6 +84,9 @@ func (l *leader) start(r *run, now time.Time) *write {
 		}
 	}
 	if !r.place.Formed {
+		if node := r.lostMember(l.nodes); node != "" {
+			return l.formAnew(r, now, node)
+		}
 		if !r.allFormed(l.nodes, now) || !r.checkOrigin(l.nodes) {
 			return nil
 		}

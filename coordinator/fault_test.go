@@ -140,6 +140,31 @@ func TestLostMajorityIsNamedAndWaitedFor(t *testing.T) {
 	})
 }
 
+// TestLogDamagedBeforeItsGroupIsFormed: nobody has its data, so the groups begin
+// anew instead of waiting for ever.
+func TestLogDamagedBeforeItsGroupIsFormed(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		c.coordinator("c0")
+		var first string // the job's groups at first
+		c.server("ps-0", func(g *proto.GroupReport) {
+			if first == "" {
+				first = g.GetJob()
+			}
+			if g.GetJob() == first && g.GetShard() == 1 {
+				g.Error, g.Lost, g.Configured = "wal/1.wal is damaged: entry 3", true, false
+			}
+		}, "c0")
+		c.server("ps-1", nil, "c0")
+		c.server("ps-2", nil, "c0")
+		c.worker("worker-0", simWorker{digest: "d"}, "c0")
+		ctl := c.control("c0")
+		s := await(t, ctl, submit(t, ctl, spec(t, "early", nil)), inPhase(proto.Phase_PHASE_DONE))
+		if s.GetStep() != 20 || s.GetError() != "" {
+			t.Errorf("status %v", s)
+		}
+	})
+}
+
 func TestReplicaOutOfServiceIsNamed(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		c.coordinator("c0")

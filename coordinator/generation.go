@@ -84,6 +84,36 @@ func (l *leader) reform(r *run, now time.Time, from *origin, then target, change
 	return w
 }
 
+// lostMember names a server whose replica was damaged or wiped before the groups
+// were formed; empty: there is none. There is nobody to take its data from yet, and
+// it must not vote with what it has left.
+func (r *run) lostMember(nodes map[string]*node) string {
+	for i := range r.place.Shards {
+		s := &r.place.Shards[i]
+		for _, m := range s.Members {
+			if r.reportOf(s, m, nodes).GetLost() {
+				return m.Node
+			}
+		}
+	}
+	return ""
+}
+
+// formAnew gives up groups that are not formed yet, in which nothing is trained,
+// and begins again with others.
+func (l *leader) formAnew(r *run, now time.Time, node string) *write {
+	w := l.move(r, now, func(p *plan) { p.generation++ })
+	w.ops = append(w.ops, store.Delete(l.keys.place(r.number)))
+	install := w.apply
+	w.apply = func() {
+		r.entry.place = nil
+		r.forgetShards()
+		install()
+		l.log.Warn("a replica lost its data before its group was formed: all groups begin anew", "job", r.name, "node", node, "generation", r.plan.generation)
+	}
+	return w
+}
+
 // forgetShards drops what is known of the groups, of an earlier generation or of
 // none.
 func (r *run) forgetShards() {
