@@ -125,6 +125,7 @@ func newest(t *testing.T, server child, pattern string) string {
 func TestFaultsChangeNothing(t *testing.T) {
 	job := writeFile(t, "small.yaml", faultJob)
 	want := start(t, nil, "run", job).result(limit)
+	runs := map[string]func(t *testing.T, job string) *fathomRun{}
 	scenarios := map[string]func(r *fathomRun){
 		"a leading server stands still for two seconds": func(r *fathomRun) {
 			victim := r.leaderPast(30, limit)
@@ -145,17 +146,19 @@ func TestFaultsChangeNothing(t *testing.T) {
 	}
 	if allFaults {
 		addPhases(scenarios)
-		scenarios["the file system of the servers is full"] = nil // see below
+		runs["the file system of the servers is full"] = fillDisk
+		runs["servers are killed while they restore a checkpoint"] = killRestore
 	}
 	for name, fault := range scenarios {
+		runs[name] = func(t *testing.T, job string) *fathomRun {
+			r := start(t, nil, "run", job)
+			fault(r)
+			return r
+		}
+	}
+	for name, disturbed := range runs {
 		t.Run(name, func(t *testing.T) {
-			var r *fathomRun
-			if fault != nil {
-				r = start(t, nil, "run", job)
-				fault(r)
-			} else {
-				r = fillDisk(t, job)
-			}
+			r := disturbed(t, job)
 			if got := r.result(limit); got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
 				t.Errorf("model hash %s and test scores %+v, want %s and %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
 			}
@@ -189,6 +192,25 @@ func addPhases(scenarios map[string]func(*fathomRun)) {
 			}
 		}
 	}
+}
+
+// killRestore goes on from a checkpoint and kills every server as soon as it runs,
+// which is before or while it reads the checkpoint.
+func killRestore(t *testing.T, job string) *fathomRun {
+	r := startIn(t, killedRun(t, job, 50), nil, "run", "--from-checkpoint")
+	killed := map[string]bool{}
+	for end := time.Now().Add(limit); len(killed) < 3; {
+		if time.Now().After(end) {
+			t.Fatalf("servers killed within %v: %v", limit, killed)
+		}
+		for _, c := range r.children("ps") {
+			if !killed[c.flag("--name")] {
+				r.signal(syscall.SIGKILL, c)
+				killed[c.flag("--name")] = true
+			}
+		}
+	}
+	return r
 }
 
 // fillDisk runs the job on a small file system, fills it while it trains, and
