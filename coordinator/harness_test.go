@@ -167,6 +167,13 @@ func (m *simModel) version(shard uint32) uint64 {
 	return max(m.base, m.versions[shard])
 }
 
+// reshape forms the tables anew, which counts as a version; 0: not yet.
+func (m *simModel) reshape(base uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.base = max(m.base, base)
+}
+
 // begin resets the state for a new generation, which may begin from a checkpoint.
 func (m *simModel) begin(run uint64, lanes int, from *proto.RestoreSource) {
 	m.mu.Lock()
@@ -266,6 +273,7 @@ func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinato
 	report := func(r *proto.NodeReport) {
 		for _, g := range n.order.GetGroups() {
 			c.model.begin(g.GetSchema().GetRun(), int(g.GetSchema().GetLanes()), g.GetRestore())
+			c.model.reshape(g.GetSchema().GetBase())
 			v := c.model.version(g.GetShard())
 			leader, voters, learners := c.model.follow(g)
 			gr := &proto.GroupReport{Job: g.GetJob(), Shard: g.GetShard(), Configured: true, HasData: true,
@@ -443,7 +451,7 @@ func (c *cluster) worker(name string, w simWorker, coordinators ...string) *simN
 						n.session.Poke()
 						continue
 					}
-				case proto.Task_TASK_EVALUATE:
+				case proto.Task_TASK_EVALUATE, proto.Task_TASK_SCORE, proto.Task_TASK_SURVEY:
 					if !w.blocked {
 						w.evaluate(ctx, n, o, changed)
 					}
@@ -498,18 +506,31 @@ func (w simWorker) evaluate(ctx context.Context, n *simNode, o *proto.WorkerOrde
 			return
 		case <-time.After(5 * time.Millisecond):
 		}
+		b := &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: o.GetEpoch(), Version: o.GetVersion(), Split: o.GetSplit(), Block: block, Round: o.GetRound()}
 		size := min(job.EvaluationBlockRows, rows-int64(block)*job.EvaluationBlockRows)
-		scores, labels := make([]float32, size), make([]float32, size)
-		for i := range scores {
-			scores[i], labels[i] = w.scores, float32(i%2)
+		switch o.GetTask() {
+		case proto.Task_TASK_SURVEY:
+			b.Survey = surveyShard(o)
+		case proto.Task_TASK_SCORE:
+			b.Candidates = scoreCandidates(o, int(size))
+		default:
+			b.Scores = w.scoreBlock(int(size))
 		}
-		var a eval.Accumulator
-		a.Add(scores, labels, nil)
-		b := &proto.EvaluationBlock{Job: o.GetJob(), Run: o.GetRun(), Epoch: o.GetEpoch(), Version: o.GetVersion(), Split: o.GetSplit(), Block: block, Scores: a.Append(nil)}
 		if n.session.ReportEvaluation(ctx, b) != nil {
 			return
 		}
 	}
+}
+
+// scoreBlock gives every sample the same score.
+func (w simWorker) scoreBlock(size int) []byte {
+	scores, labels := make([]float32, size), make([]float32, size)
+	for i := range scores {
+		scores[i], labels[i] = w.scores, float32(i%2)
+	}
+	var a eval.Accumulator
+	a.Add(scores, labels, nil)
+	return a.Append(nil)
 }
 
 // spec is a small job: 10 steps per epoch, 4 lanes, 3 servers, 2 shards.

@@ -225,6 +225,9 @@ func (c *checker) search(j *Job) {
 	if s.FullWidth < s.FullWidthLast {
 		c.fault(path+".full_width_last", "%v is above full_width: the schedule goes from wide to narrow", s.FullWidthLast)
 	}
+	if j.Spec.Train.Mode == ModeAsync {
+		c.fault("spec.train.mode", "a search needs mode sync: an async supernet is another one in every run, and so would be the winner")
+	}
 	c.gates(j)
 	if n := len(j.Choices()); s.Sampling == string(supernet.EveryWidth) && n > everyWidthMax {
 		c.fault(path+".widths", "sampling all trains every width in every step: list at most %d, there are %d", everyWidthMax, n)

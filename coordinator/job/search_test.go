@@ -1,0 +1,85 @@
+package job
+
+import (
+	"strings"
+	"testing"
+)
+
+const searchJob = `
+apiVersion: fathom.dev/v1alpha1
+kind: TrainingJob
+metadata: {name: j}
+spec:
+  data: {format: synthetic, synthetic: {train_rows: 1000, valid_rows: 100}}
+  model: {name: deepfm, embedding_dim: 16, hidden: [8]}
+  search: {}
+`
+
+func TestSearchesThatCannotWorkAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		set  []string
+		path string // of the fault; "": none
+	}{
+		{nil, ""},
+		{[]string{"spec.train.seeds=[1, 2]"}, ""},
+		{[]string{"spec.train.clip_norm=1"}, ""},
+		{[]string{"spec.train.mode=async"}, "spec.train.mode"},
+		{[]string{"spec.data.synthetic.valid_rows=null"}, "spec.search"},
+		{[]string{"spec.embedding.width=4"}, "spec.embedding"},
+		{[]string{"spec.search.widths=[1, 4]"}, "spec.search.widths"},
+		{[]string{"spec.search.widths=[4, 2, 16]"}, "spec.search.widths[1]"},
+		{[]string{"spec.search.sampling=all"}, "spec.search.widths"},
+		{[]string{"spec.search={sampling: all, widths: [4, 16], distillation: 1}"}, ""},
+		{[]string{"spec.search.distillation=1"}, "spec.search.distillation"},
+		{[]string{"spec.search.gates={learning_rate: 1}"}, "spec.search.gates"},
+		{[]string{"spec.search={strategy: dnis, gates: {learning_rate: 1}}"}, ""},
+		{[]string{"spec.search.strategy=autodim", "spec.train.clip_norm=1"}, "spec.train.clip_norm"},
+		{[]string{"spec.search={strategy: dnis, sampling: all, widths: [4, 16]}"}, "spec.search.sampling"},
+		{[]string{"spec.search.budget={bytes: 1, params: 1}"}, "spec.search.budget"},
+	} {
+		_, err := Parse("f", []byte(searchJob), c.set)
+		switch {
+		case c.path == "" && err != nil:
+			t.Errorf("%v: %v", c.set, err)
+		case c.path != "" && (err == nil || !strings.Contains(err.Error(), c.path+":")):
+			t.Errorf("%v: %v; want a fault of %s", c.set, err, c.path)
+		}
+	}
+}
+
+// The job of the last stage is the found model as a job of its own: nothing of the
+// search is left in it.
+func TestTheWinnerIsAJobOfItsOwn(t *testing.T) {
+	j := mustParse(t, "f", searchJob, "spec.search.strategy=dnis", "spec.search.pruning={}")
+	widths := make([]int, len(j.Spec.Data.ResolvedFields()))
+	for i := range widths {
+		widths[i] = 1 + i%16
+	}
+	r, err := j.Retrain(widths)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Validate(); err != nil {
+		t.Errorf("the winner: %v", err)
+	}
+	tables, err := r.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, table := range tables {
+		if got := table.Columns[len(table.Columns)-1].Width; got != widths[i] {
+			t.Errorf("table %s is %d wide, want %d", table.Name, got, widths[i])
+		}
+	}
+	super, err := j.Dense()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dense, err := r.Dense()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(super) != len(dense)+2 || super[len(dense)].Name != ThresholdTensor || super[len(dense)+1].Name != GateTensor {
+		t.Errorf("%d tensors with the search, %d without", len(super), len(dense))
+	}
+}
