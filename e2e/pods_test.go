@@ -174,7 +174,7 @@ func (c *podCluster) start(pod string) {
 			secret = v.Secret.SecretName
 		}
 	}
-	expand := strings.NewReplacer("$(POD_NAME)", pod, "$(POD_IP)", address, "$(JOB_COMPLETION_INDEX)", number,
+	expand := strings.NewReplacer("$(POD_NAME)", pod, "$(JOB_COMPLETION_INDEX)", number,
 		"/etc/fathom/credentials", filepath.Join(c.dir, secret), "/etc/fathom/job", jobDir, "/var/lib/fathom", data)
 	var args []string
 	for i, a := range container.Args {

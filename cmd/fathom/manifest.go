@@ -32,7 +32,8 @@ func (f *manifestFlags) add(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.o.Etcd, "etcd", nil, "https URLs of an etcd that exists (default three members of its own)")
 	flags.StringVar(&f.o.EtcdSecret, "etcd-secret", "", "secret of the credentials towards that etcd")
 	flags.IntVar(&f.o.Coordinators, "coordinators", 2, "coordinators that stand for election")
-	flags.StringVar(&f.o.Issuer, "issuer", "", "cert-manager issuer in the namespace that signs the certificates")
+	flags.StringVar(&f.o.Issuer, "issuer", "", "cert-manager issuer that signs the certificates: NAME, ClusterIssuer/NAME or KIND.GROUP/NAME")
+	flags.StringToStringVar(&f.o.Secrets, "secret", nil, "secret that exists for a role, such as ps=NAME (repeatable)")
 	flags.BoolVar(&f.o.Standing, "standing", false, "keep the cluster for further jobs: workers go with a job and come back with the next")
 	flags.StringVar(&f.o.Queue, "queue", "", "Kueue queue of the workers")
 	flags.Int64Var(&f.rows, "rows", 0, "rows the embedding table will have, to plan the servers' memory")
@@ -138,6 +139,10 @@ func serverMemory(j *job.Job, rows, given int64) (int64, error) {
 func (a *app) printSecrets(j *job.Job, o manifest.Options) error {
 	fmt.Fprintf(a.out, "fathom certs create --ca ca --cluster %s\n", j.Metadata.Name)
 	for _, s := range manifest.Secrets(j.Metadata.Name, o) {
+		if s.Given {
+			fmt.Fprintf(a.out, "# secret %s exists: %s of cluster %s, for %v\n", s.Name, s.Role, j.Metadata.Name, s.Hosts)
+			continue
+		}
 		fmt.Fprintf(a.out, "fathom certs issue %s %s --ca ca --out %s", s.Role, s.Identity, s.Name)
 		for _, h := range s.Hosts {
 			fmt.Fprintf(a.out, " --host '%s'", h)

@@ -52,6 +52,8 @@ func (c *Cluster) PlanSecrets(ctx context.Context, job string, wanted []manifest
 		switch {
 		case err != nil:
 			return nil, err
+		case data == nil && s.Given:
+			return nil, fmt.Errorf("%w: there is no secret %s, which is to be that of the role %s", ErrRefused, s.Name, s.Role)
 		case data == nil:
 			p.Make = append(p.Make, s.Name)
 		case ours && p.authority != nil && endsSoon(data[identity.CertFile], time.Now()):

@@ -11,11 +11,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // Object is one Kubernetes object, in the shape of its JSON.
@@ -40,9 +43,13 @@ type Options struct {
 	EtcdSecret string
 	// Coordinators is how many coordinators stand for election; default 2.
 	Coordinators int
-	// Issuer is a cert-manager issuer in the namespace that signs all
-	// certificates; empty: the secrets exist (Secrets lists them).
+	// Issuer is the cert-manager issuer that signs the certificates: NAME of the
+	// namespace, ClusterIssuer/NAME, or KIND.GROUP/NAME of an external one; empty:
+	// the secrets exist (Secrets lists them).
 	Issuer string
+	// Secrets name secrets that exist, by role: coordinator, ps, worker, etcd,
+	// admin or viewer. Roles that are not there have the names that Secrets gives.
+	Secrets map[string]string
 	// Standing clusters take further jobs: the workers go when a job is over and
 	// come back with the next one, instead of ending with this one.
 	Standing bool
@@ -92,6 +99,17 @@ func (o Options) validate() error {
 		return fmt.Errorf("%w: an etcd that exists needs the secret of the credentials towards it", ErrOptions)
 	case o.ServerMemory <= 0 || o.WorkerMemory <= 0:
 		return fmt.Errorf("%w: the memory of servers and workers is needed", ErrOptions)
+	}
+	for _, role := range slices.Sorted(maps.Keys(o.Secrets)) {
+		if !identity.Role(role).Valid() {
+			return fmt.Errorf("%w: a secret for %q: the roles are %v", ErrOptions, role, identity.Roles())
+		}
+		if o.Secrets[role] == "" {
+			return fmt.Errorf("%w: the secret of %s has no name", ErrOptions, role)
+		}
+	}
+	if kind, name, found := strings.Cut(o.Issuer, "/"); found && (kind == "" || name == "" || strings.Contains(name, "/")) {
+		return fmt.Errorf("%w: issuer %s: want NAME, ClusterIssuer/NAME or KIND.GROUP/NAME", ErrOptions, o.Issuer)
 	}
 	for _, u := range o.Etcd {
 		if !strings.HasPrefix(u, "https://") {

@@ -2,13 +2,16 @@ package manifest_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"flag"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -24,6 +27,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/manifest"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -53,7 +57,8 @@ func cases() map[string]manifest.Options {
 	plain, full := options(), options()
 	full.Namespace, full.StorageClass, full.DataClaim = "ml", "fast", "samples"
 	full.Etcd, full.EtcdSecret = []string{"https://etcd.example:2379"}, "etcd-client"
-	full.Issuer, full.Queue, full.Monitor, full.Coordinators, full.Standing = "fathom-ca", "gpu-free", true, 3, true
+	full.Secrets = map[string]string{"worker": "team-worker-tls"}
+	full.Issuer, full.Queue, full.Monitor, full.Coordinators, full.Standing = "ClusterIssuer/fathom-ca", "gpu-free", true, 3, true
 	return map[string]manifest.Options{"plain": plain, "full": full}
 }
 
@@ -335,45 +340,123 @@ func checkContainer(t *testing.T, what string, spec corev1.PodSpec, serves bool)
 	}
 }
 
-// Every name that a process is told to dial is in the certificate of whom it dials.
+// certificateSpec are the fields of a cert-manager.io/v1 Certificate that are
+// used, as its API reference names them.
+type certificateSpec struct {
+	SecretName string          `json:"secretName"`
+	CommonName string          `json:"commonName"`
+	Duration   metav1.Duration `json:"duration"`
+	DNSNames   []string        `json:"dnsNames"`
+	URIs       []string        `json:"uris"`
+	Usages     []string        `json:"usages"`
+	PrivateKey struct {
+		Algorithm      string `json:"algorithm"`
+		Size           int    `json:"size"`
+		RotationPolicy string `json:"rotationPolicy"`
+	} `json:"privateKey"`
+	IssuerRef struct {
+		Name  string `json:"name"`
+		Kind  string `json:"kind"`
+		Group string `json:"group"`
+	} `json:"issuerRef"`
+}
+
+// Every name that a process is told to dial is in the certificate of whom it
+// dials, and that certificate's identity is the pod's.
 func TestCertificatesCoverEveryDialledName(t *testing.T) {
 	for name, o := range cases() {
-		objects := render(t, o)
-		d := decode(t, objects)
-		hosts := map[string][]string{}
+		d := decode(t, render(t, o))
+		secrets := map[string]manifest.Secret{}
 		for _, s := range manifest.Secrets("quickstart", o) {
-			hosts[s.Name] = s.Hosts
+			secrets[string(s.Role)] = s
 		}
 		dialled := 0
 		for pod, template := range d.templates() {
 			for _, arg := range template.Spec.Containers[0].Args {
-				for _, part := range strings.Split(arg, ",") {
+				for part := range strings.SplitSeq(arg, ",") {
 					_, host, found := strings.Cut(part, "://")
 					if !found {
 						host = part
 					}
 					host, _, _ = strings.Cut(host, ":")
+					host = strings.NewReplacer("$(POD_NAME)", pod+"-0", "$(JOB_COMPLETION_INDEX)", "0").Replace(host)
 					labels := strings.Split(host, ".")
-					if len(labels) < 3 || labels[len(labels)-1] != "svc" {
+					if len(labels) != 4 || labels[3] != "svc" {
+						if strings.Contains(host, "$(") && host != pod+"-0" {
+							t.Errorf("%s/%s: nobody can have a certificate for %s", name, pod, host)
+						}
 						continue
 					}
 					dialled++
-					pattern := "*." + strings.Join(labels[1:], ".")
-					if !slices.Contains(hosts[labels[1]+"-tls"], pattern) {
-						t.Errorf("%s/%s dials %s: no certificate has %s", name, pod, host, pattern)
+					if d.services[labels[1]] == nil {
+						t.Errorf("%s/%s dials %s: there is no service %s", name, pod, host, labels[1])
+					}
+					s := secrets[strings.TrimPrefix(labels[1], "quickstart-")]
+					if err := (&x509.Certificate{DNSNames: s.Hosts}).VerifyHostname(host); err != nil {
+						t.Errorf("%s/%s dials %s: %v", name, pod, host, err)
+					}
+					if who := (identity.Identity{Role: s.Role, Name: s.Identity}); !who.Covers(labels[0]) {
+						t.Errorf("%s: the certificate of %s is not for the pod %s", name, who, labels[0])
 					}
 				}
 			}
 		}
-		if dialled < 4 {
+		if dialled < 8 {
 			t.Errorf("%s: only %d names are dialled", name, dialled)
 		}
-		if o.Issuer != "" {
-			for _, s := range manifest.Secrets("quickstart", o) {
-				spec := d.certs[strings.TrimSuffix(s.Name, "-tls")]
-				if spec == nil || spec["secretName"] != s.Name {
-					t.Errorf("%s: no certificate for %s", name, s.Name)
+	}
+}
+
+// Every secret that a pod or a monitor needs is given, or made by cert-manager for
+// the right role; what is given is left alone.
+func TestSecretsAreGivenOrMade(t *testing.T) {
+	for name, o := range cases() {
+		d := decode(t, render(t, o))
+		byName, made := map[string]manifest.Secret{}, map[string]certificateSpec{}
+		for _, s := range manifest.Secrets("quickstart", o) {
+			byName[s.Name] = s
+		}
+		for object, spec := range d.certs {
+			text, err := yaml.Marshal(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var c certificateSpec
+			if err := yaml.UnmarshalStrict(text, &c); err != nil {
+				t.Errorf("%s/%s: %v", name, object, err)
+			}
+			made[c.SecretName] = c
+		}
+		for pod, template := range d.templates() {
+			for _, v := range template.Spec.Volumes {
+				if v.Secret != nil && v.Secret.SecretName != o.EtcdSecret && "quickstart-"+string(byName[v.Secret.SecretName].Role) != pod {
+					t.Errorf("%s/%s mounts the secret %s, which is for the role %q", name, pod, v.Secret.SecretName, byName[v.Secret.SecretName].Role)
 				}
+			}
+		}
+		for secret, s := range byName {
+			c, rendered := made[secret]
+			if rendered != (o.Issuer != "" && !s.Given) || s.Given != (o.Secrets[string(s.Role)] == secret) {
+				t.Errorf("%s: %+v, rendered: %v", name, s, rendered)
+			}
+			if !rendered {
+				continue
+			}
+			var uris []*url.URL
+			for _, u := range c.URIs {
+				parsed, err := url.Parse(u)
+				if err != nil {
+					t.Fatal(err)
+				}
+				uris = append(uris, parsed)
+			}
+			who, err := identity.Of(&x509.Certificate{URIs: uris})
+			if err != nil || who != (identity.Identity{Cluster: "quickstart", Role: s.Role, Name: s.Identity}) || c.CommonName != who.CommonName() {
+				t.Errorf("%s: %s is made for %v: %v", name, secret, who, err)
+			}
+			if !slices.Equal(c.DNSNames, s.Hosts) || !slices.Equal(c.Usages, []string{"digital signature", "server auth", "client auth"}) ||
+				c.IssuerRef.Name != "fathom-ca" || c.IssuerRef.Kind != "ClusterIssuer" || c.IssuerRef.Group != "cert-manager.io" || c.Duration.Duration < 24*time.Hour {
+				t.Errorf("%s: %+v", name, c)
 			}
 		}
 	}
@@ -387,6 +470,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		"want 1 to 7":               func(o *manifest.Options) { o.Coordinators = 8 },
 		"needs the secret":          func(o *manifest.Options) { o.Etcd = []string{"https://e:2379"} },
 		"want an https URL":         func(o *manifest.Options) { o.Etcd, o.EtcdSecret = []string{"http://e:2379"}, "s" },
+		"the roles are":             func(o *manifest.Options) { o.Secrets = map[string]string{"server": "x"} },
+		"secret of ps has no name":  func(o *manifest.Options) { o.Secrets = map[string]string{"ps": ""} },
+		"want NAME, ClusterIssuer":  func(o *manifest.Options) { o.Issuer = "ClusterIssuer/" },
 		"the memory of servers and": func(o *manifest.Options) { o.ServerMemory = 0 },
 	} {
 		o := options()

@@ -53,8 +53,13 @@ func (r render) configMap() Object {
 	return object("v1", "ConfigMap", r.meta(r.job.Metadata.Name+"-job", ""), Object{"data": Object{jobFile: string(r.job.JSON())}})
 }
 
-// secret is the name of the secret of a component's credentials.
-func (r render) secret(c component) string { return r.name(c) + "-tls" }
+// secret is the name of the secret of a role's credentials.
+func (r render) secret(role identity.Role) string {
+	if given := r.o.Secrets[string(role)]; given != "" {
+		return given
+	}
+	return r.job.Metadata.Name + "-" + string(role) + "-tls"
+}
 
 // Secrets lists the secrets that must exist, with the role and the name that
 // the certificate in each must carry and the hosts it must be valid for.
@@ -63,10 +68,17 @@ func Secrets(jobName string, o Options) []Secret {
 	r := render{o: o}
 	r.job = named(jobName)
 	var all []Secret
-	for _, c := range r.components() {
-		all = append(all, Secret{Name: r.secret(c), Role: identity.Role(c), Identity: r.name(c), Hosts: r.hosts(c)})
+	add := func(role identity.Role, name string, hosts []string) {
+		all = append(all, Secret{Name: r.secret(role), Role: role, Identity: name, Hosts: hosts, Given: o.Secrets[string(role)] != ""})
 	}
-	return append(all, Secret{Name: jobName + "-admin-tls", Role: identity.Admin, Identity: "admin"})
+	for _, c := range r.components() {
+		add(identity.Role(c), r.name(c), r.hosts(c))
+	}
+	add(identity.Admin, "admin", nil)
+	if o.Monitor {
+		add(identity.Viewer, "prometheus", nil)
+	}
+	return all
 }
 
 // Secret is one secret of type kubernetes.io/tls with ca.crt beside.
@@ -75,19 +87,31 @@ type Secret struct {
 	Role     identity.Role
 	Identity string // of the certificate; pods add -N to it
 	Hosts    []string
+	// Given: Options name it, so it exists.
+	Given bool
 }
 
 // hosts are the names at which a component is dialled.
 func (r render) hosts(c component) []string {
-	if c == compWorker {
-		return nil
-	}
 	hosts := []string{r.host(c, "*")}
 	if c == compCoordinator {
 		// The command line comes through a forwarded port.
 		hosts = append(hosts, r.name(c)+"."+r.o.Namespace+".svc", "localhost")
 	}
 	return hosts
+}
+
+// issuer is the reference to the one that signs.
+func (r render) issuer() Object {
+	kind, name, found := strings.Cut(r.o.Issuer, "/")
+	if !found {
+		kind, name = "Issuer", r.o.Issuer
+	}
+	kind, group, found := strings.Cut(kind, ".")
+	if !found {
+		group = "cert-manager.io"
+	}
+	return Object{"name": name, "kind": kind, "group": group}
 }
 
 // certificates are cert-manager's, when an issuer is named.
@@ -97,15 +121,19 @@ func (r render) certificates() []Object {
 	}
 	var all []Object
 	for _, s := range Secrets(r.job.Metadata.Name, r.o) {
+		if s.Given {
+			continue
+		}
 		who := identity.Identity{Cluster: r.job.Metadata.Name, Role: s.Role, Name: s.Identity}
 		spec := Object{
 			"secretName": s.Name,
+			// The role is in the URI; the common name is for etcd's users.
 			"commonName": who.CommonName(),
 			"uris":       []any{who.URI().String()},
 			"usages":     []any{"digital signature", "server auth", "client auth"},
 			"duration":   "720h",
 			"privateKey": Object{"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-			"issuerRef":  Object{"name": r.o.Issuer, "kind": "Issuer"},
+			"issuerRef":  r.issuer(),
 		}
 		if len(s.Hosts) > 0 {
 			spec["dnsNames"] = list(s.Hosts)
@@ -120,9 +148,6 @@ func (r render) certificates() []Object {
 func (r render) services() []Object {
 	var all []Object
 	for _, c := range r.components() {
-		if c == compWorker {
-			continue
-		}
 		all = append(all, object("v1", "Service", r.meta(r.name(c), c), Object{"spec": Object{
 			"clusterIP":                "None",
 			"publishNotReadyAddresses": true,
@@ -214,11 +239,9 @@ func (r render) peers(cs []component) []any {
 	return peers
 }
 
-// monitor lets a Prometheus operator find the metrics. The secret of the admin's
-// certificate opens them.
+// monitor lets a Prometheus operator find the metrics, as a viewer.
 func (r render) monitor() Object {
-	admin := r.job.Metadata.Name + "-admin-tls"
-	ref := func(key string) Object { return Object{"name": admin, "key": key} }
+	ref := func(key string) Object { return Object{"name": r.secret(identity.Viewer), "key": key} }
 	return object("monitoring.coreos.com/v1", "PodMonitor", r.meta(r.job.Metadata.Name, ""), Object{"spec": Object{
 		"selector": Object{"matchLabels": Object{"app.kubernetes.io/name": "fathom", "app.kubernetes.io/instance": r.job.Metadata.Name}},
 		"podMetricsEndpoints": []any{Object{

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto/identity"
 )
 
 // Where things are in the containers.
@@ -161,17 +162,15 @@ type pod struct {
 func (r render) pod(c component, args []string) *pod {
 	p := &pod{env: []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}}}
 	p.args(append(args, "--metrics", fmt.Sprintf(":%d", metricsPort))...)
-	if c != compWorker {
-		p.args("--advertise-metrics", fmt.Sprintf("%s:%d", r.host(c, podName), metricsPort))
-	} else {
-		// Workers have no service, so no name; their address will do.
-		p.env = append(p.env, Object{"name": "POD_IP", "valueFrom": Object{"fieldRef": Object{"fieldPath": "status.podIP"}}})
-		p.args("--advertise-metrics", fmt.Sprintf("$(POD_IP):%d", metricsPort))
+	name := podName
+	if c == compWorker {
+		name = r.name(c) + "-$(JOB_COMPLETION_INDEX)" // what the Job calls the pod's host
 	}
+	p.args("--advertise-metrics", fmt.Sprintf("%s:%d", r.host(c, name), metricsPort))
 	for _, q := range portsOf(c) {
 		p.ports = append(p.ports, Object{"name": q.name, "containerPort": q.number})
 	}
-	p.mount("credentials", credentialsPath, Object{"secret": Object{"secretName": r.secret(c), "defaultMode": 0o440}})
+	p.mount("credentials", credentialsPath, Object{"secret": Object{"secretName": r.secret(identity.Role(c)), "defaultMode": 0o440}})
 	p.volumes = append(p.volumes, Object{"name": "tmp", "emptyDir": Object{}})
 	p.volumeMounts = append(p.volumeMounts, Object{"name": "tmp", "mountPath": "/tmp"})
 	return p
@@ -222,7 +221,9 @@ func (r render) template(c component, p *pod, restart string) Object {
 		"containers": []any{container},
 		"volumes":    p.volumes,
 	}
-	if c != compWorker {
+	if c == compWorker {
+		spec["subdomain"] = r.name(c) // a StatefulSet sets it by itself
+	} else {
 		container["readinessProbe"] = probe("/readyz", 3, 5)
 		// Others must stop sending before the process stops taking.
 		container["lifecycle"] = Object{"preStop": Object{"sleep": Object{"seconds": 2}}}
