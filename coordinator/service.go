@@ -148,6 +148,7 @@ func New(cfg Config) (*Service, error) {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 	}
+	s.listener = cfg.Identity.Bound(s.listener, identity.ConnectionsMax, identity.AddressConnectionsMax)
 	if s.store == nil {
 		if s.store, err = store.OpenEtcd(cfg.Etcd, cfg.etcdCredentials()); err != nil {
 			s.listener.Close()
@@ -167,7 +168,7 @@ func New(cfg Config) (*Service, error) {
 		grpc.ConnectionTimeout(identity.HandshakeTimeout),
 		grpc.MaxRecvMsgSize(requestBytesMax), grpc.MaxSendMsgSize(client.MessageBytesMax),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 3 * time.Second,
-			MaxConnectionAge: identity.ConnectionAge, MaxConnectionAgeGrace: time.Minute}),
+			MaxConnectionIdle: identity.ConnectionIdle, MaxConnectionAge: identity.ConnectionAge, MaxConnectionAgeGrace: time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)...)
 	proto.RegisterControlServer(s.server, &control{service: s})

@@ -42,6 +42,14 @@ func TestHostileInputChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ps, err := identity.Load(filepath.Join(r.workdir, "credentials", "ps-0"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := os.ReadDir(filepath.Join(server.flag("--data-dir"), "groups"))
+	if err != nil || len(groups) == 0 {
+		t.Fatalf("groups: %v, %v", groups, err)
+	}
 	victims := map[string]struct {
 		process child
 		role    identity.Role
@@ -55,11 +63,18 @@ func TestHostileInputChangesNothing(t *testing.T) {
 	}
 
 	var attacks sync.WaitGroup
+	// The ports that nobody here has business with, a worker's among them.
+	strange := append(r.endpoints(coordinator.flag("--listen")), r.children("etcd")[0].flag("--client-url")[len("https://"):])
+	for _, address := range strange {
+		attacks.Go(func() { crowd(t, address, 100) })
+		attacks.Go(func() { noise(t, address, nil) })
+	}
+	attacks.Go(func() { hugeEntry(t, server.flag("--listen"), groups[0].Name(), ps) })
 	defer attacks.Wait()
 	for address, v := range victims {
 		tlsConfig := worker.Client("127.0.0.1", v.role)
 		for _, attack := range []func(){
-			func() { crowd(t, address, 500) },
+			func() { crowd(t, address, 1000) },
 			func() { noise(t, address, nil) },
 			func() { noise(t, address, tlsConfig) },
 			func() { hugeMessage(t, address, tlsConfig) },
@@ -76,6 +91,59 @@ func TestHostileInputChangesNothing(t *testing.T) {
 	}
 	if got := r.result(limit); got.ModelHash != want.ModelHash {
 		t.Errorf("model hash %s, want %s", got.ModelHash, want.ModelHash)
+	}
+}
+
+// endpoints asks the coordinator for the HTTP addresses of all processes.
+func (r *fathomRun) endpoints(coordinator string) (addresses []string) {
+	r.t.Helper()
+	admin, err := identity.Load(filepath.Join(r.workdir, "credentials", "admin"), nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(coordinator, grpc.WithTransportCredentials(admin.Dialer(identity.Coordinator)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	reply, err := proto.NewControlClient(conn).Nodes(ctx, &proto.NodesRequest{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, n := range reply.GetNodes() {
+		if n.GetMetricsAddress() != "" {
+			addresses = append(addresses, n.GetMetricsAddress())
+		}
+	}
+	if len(addresses) < 3 {
+		r.t.Fatalf("%d processes have an endpoint", len(addresses))
+	}
+	return addresses
+}
+
+// hugeEntry announces a log entry of 4 GiB to a raft group, as a server that was
+// taken over may, and goes silent, or away.
+func hugeEntry(t *testing.T, address, group string, self *identity.Source) {
+	for range 20 {
+		conn, err := tls.Dial("tcp", address, self.Client("127.0.0.1", identity.PS))
+		if err != nil {
+			t.Errorf("dial %s: %v", address, err)
+			return
+		}
+		name := group + "/0"
+		message := append([]byte{1, byte(len(name))}, name...)
+		message = append(message, 0)                                                    // AppendEntries, in msgpack:
+		message = append(message, "\x81\xa7Entries\xdd\xff\xff\xff\xff\x81\xa4Data"...) // 2^32-1 entries, of the first
+		message = append(message, "\xc6\xff\xff\xff\xff"...)                            // as many bytes
+		message = append(message, make([]byte, 1<<20)...)
+		_ = conn.SetDeadline(time.Now().Add(limit))
+		if _, err := conn.Write(message); err != nil {
+			conn.Close()
+			continue // hung up on already
+		}
+		defer conn.Close()
 	}
 }
 

@@ -102,13 +102,13 @@ func New(cfg Config) (*Server, error) {
 		grpc.MaxSendMsgSize(frame.MaxMessage),
 		grpc.MaxConcurrentStreams(1024),
 		grpc.MaxHeaderListSize(16<<10),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ConnectionTimeout(identity.HandshakeTimeout),
 		grpc.InitialWindowSize(16<<20),
 		grpc.InitialConnWindowSize(32<<20),
 		grpc.ReadBufferSize(512<<10),
 		grpc.WriteBufferSize(512<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second,
-			MaxConnectionAge: identity.ConnectionAge, MaxConnectionAgeGrace: time.Minute}),
+			MaxConnectionIdle: identity.ConnectionIdle, MaxConnectionAge: identity.ConnectionAge, MaxConnectionAgeGrace: time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	if cfg.Identity != nil {

@@ -52,12 +52,16 @@ type readier interface {
 	Ready() error
 }
 
+// endpointConnectionsMax bounds the connections of probes, Prometheus and people.
+const endpointConnectionsMax = 512
+
 // openEndpoint listens on addr; serve begins to answer.
 func openEndpoint(addr string, logs *logRing, self *identity.Source) (*endpoint, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
+	l = self.Bound(l, endpointConnectionsMax, endpointConnectionsMax/4)
 	if self != nil {
 		l = tls.NewListener(l, self.ServerOptional())
 	}
@@ -84,10 +88,14 @@ func openEndpoint(addr string, logs *logRing, self *identity.Source) (*endpoint,
 	})
 	mux.HandleFunc("GET /logs", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		// Who follows the log says nothing more.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		flush := func() { _ = http.NewResponseController(w).Flush() } // a lost client shows at the next write
 		_ = logs.copyTo(r.Context(), w, r.URL.Query().Get("follow") != "", flush)
 	})
-	e.server = &http.Server{Handler: self.Handler(mux, "/healthz", "/readyz"), ReadHeaderTimeout: 10 * time.Second}
+	e.server = &http.Server{Handler: self.Handler(mux, "/healthz", "/readyz"),
+		ReadHeaderTimeout: identity.HandshakeTimeout, // of TLS, too
+		ReadTimeout:       10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	return e, nil
 }
 

@@ -136,16 +136,23 @@ func (c *grpcCredentials) ClientHandshake(ctx context.Context, authority string,
 	if err != nil {
 		host = authority
 	}
-	return credentials.NewTLS(c.source.Client(host, c.roles...)).ClientHandshake(ctx, authority, conn)
+	raw := &batched{Conn: conn}
+	secured, info, err := credentials.NewTLS(c.source.Client(host, c.roles...)).ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newConn(secured.(*tls.Conn), raw), info, nil
 }
 
 func (c *grpcCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	remote := conn.RemoteAddr()
-	secured, info, err := credentials.NewTLS(c.source.Server(c.roles...)).ServerHandshake(conn)
+	raw := &batched{Conn: conn}
+	secured, info, err := credentials.NewTLS(c.source.Server(c.roles...)).ServerHandshake(raw)
 	if err != nil {
 		c.source.refused(remote, err)
+		return nil, nil, err
 	}
-	return secured, info, err
+	return newConn(secured.(*tls.Conn), raw), info, nil
 }
 
 func (c *grpcCredentials) Clone() credentials.TransportCredentials {
@@ -177,8 +184,9 @@ func (r *rate) pass() bool {
 }
 
 // Accept makes the server's handshake on a connection within HandshakeTimeout.
-func (s *Source) Accept(conn net.Conn, roles ...Role) (*tls.Conn, Identity, error) {
-	secured := tls.Server(conn, s.Server(roles...))
+func (s *Source) Accept(conn net.Conn, roles ...Role) (*Conn, Identity, error) {
+	raw := &batched{Conn: conn}
+	secured := tls.Server(raw, s.Server(roles...))
 	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
 	err := secured.HandshakeContext(ctx)
@@ -187,18 +195,28 @@ func (s *Source) Accept(conn net.Conn, roles ...Role) (*tls.Conn, Identity, erro
 		return nil, Identity{}, err
 	}
 	peer, err := peerOf(secured.ConnectionState())
-	return secured, peer, err
+	return newConn(secured, raw), peer, err
+}
+
+// Connect makes the client's handshake on a connection to host.
+func (s *Source) Connect(ctx context.Context, conn net.Conn, host string, roles ...Role) (*Conn, error) {
+	raw := &batched{Conn: conn}
+	secured := tls.Client(raw, s.Client(host, roles...))
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return newConn(secured, raw), nil
 }
 
 // Handshaken returns credentials of a gRPC server whose listener hands out
 // connections after their handshake. unwrap gets the TLS connection in one.
-func Handshaken(unwrap func(net.Conn) (*tls.Conn, bool)) credentials.TransportCredentials {
+func Handshaken(unwrap func(net.Conn) (*Conn, bool)) credentials.TransportCredentials {
 	return handshaken{TransportCredentials: credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13}), unwrap: unwrap}
 }
 
 type handshaken struct {
 	credentials.TransportCredentials
-	unwrap func(net.Conn) (*tls.Conn, bool)
+	unwrap func(net.Conn) (*Conn, bool)
 }
 
 func (h handshaken) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {

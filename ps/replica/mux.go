@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -72,7 +71,7 @@ func NewMux(l net.Listener, dial Dialer, self *identity.Source) *Mux {
 		}
 	}
 	m := &Mux{
-		listener:  l,
+		listener:  self.Bound(l, identity.ConnectionsMax, identity.AddressConnectionsMax),
 		dial:      dial,
 		identity:  self,
 		grpc:      newAcceptor(l.Addr()),
@@ -216,12 +215,12 @@ func (m *Mux) secure(conn net.Conn) (net.Conn, identity.Role, error) {
 
 // Unwrap returns the TLS connection within one that the gRPC listener handed
 // out.
-func Unwrap(conn net.Conn) (*tls.Conn, bool) {
+func Unwrap(conn net.Conn) (*identity.Conn, bool) {
 	p, ok := conn.(*peeked)
 	if !ok {
 		return nil, false
 	}
-	secured, ok := p.Conn.(*tls.Conn)
+	secured, ok := p.Conn.(*identity.Conn)
 	return secured, ok
 }
 

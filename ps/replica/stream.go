@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -83,8 +82,8 @@ func (l *layer) dial(ctx context.Context, to string) (net.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	secured := tls.Client(conn, l.mux.identity.Client(host, identity.PS))
-	if err := secured.HandshakeContext(ctx); err != nil {
+	secured, err := l.mux.identity.Connect(ctx, conn, host, identity.PS)
+	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return secured, nil
