@@ -38,7 +38,8 @@ func (a *app) await(ctx context.Context, c *launch.Cluster, j *job.Job, f *launc
 		done, err = a.followLaunched(ctx, c, control, j)
 		return err
 	})
-	if errors.Is(err, launch.ErrRefused) { // who may not read the admin's secret still sees the pods
+	// Who may not read the admin's secret, or not reach pods, still sees how they are.
+	if errors.Is(err, launch.ErrRefused) || rpcStatus(err).Code() == codes.Unavailable {
 		fmt.Fprintf(a.err, "no progress is shown: %v\n", err)
 		return c.WaitDone(ctx, name, show)
 	}

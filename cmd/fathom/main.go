@@ -92,7 +92,7 @@ Begin with: fathom run deploy/jobs/quickstart.yaml`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	addGroup(root, "use", "Train:", a.newRun(), a.newChaos(), a.newJob(), a.newData(), a.newSearch(), a.newPredict())
-	addGroup(root, "kubernetes", "On Kubernetes:", a.newLaunch(), a.newManifest())
+	addGroup(root, "kubernetes", "On Kubernetes:", a.newLaunch(), a.newScale(), a.newSuspend(), a.newResume(), a.newRestart(), a.newEvents(), a.newPortForward(), a.newDelete(), a.newManifest())
 	addGroup(root, "control", "Control a running cluster:",
 		a.newSubmit(), a.newList(), a.newStatus(), a.newWatch(), a.newLogs(), a.newCancel(), a.newCheckpoint(), a.newExport(), a.newHash(), a.newDiff(), a.newNodes(), a.newNode())
 	addGroup(root, "process", "Processes of a cluster:", a.newEtcd(), a.newCoordinator(), a.newPS(), a.newWorker(), a.newCerts())
