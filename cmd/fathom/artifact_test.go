@@ -17,6 +17,7 @@ import (
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps/checkpoint"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/ps/export"
@@ -500,5 +501,28 @@ func TestExportOfACheckpoint(t *testing.T) {
 	left, err := os.ReadDir(filepath.Dir(dir))
 	if err != nil || len(left) != 1 {
 		t.Errorf("left behind: %v, error %v", left, err)
+	}
+}
+
+// TestExportOfAJob goes by the job's phase: the servers when it is done, a
+// checkpoint while it trains.
+func TestExportOfAJob(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		phase proto.Phase
+		code  int
+		want  string
+	}{
+		"done":      {proto.Phase_PHASE_DONE, 0, "small, step 20: "},
+		"failed":    {proto.Phase_PHASE_FAILED, exitInput, "no trained model: it is failed"},
+		"cancelled": {proto.Phase_PHASE_CANCELLED, exitInput, "no trained model: it is cancelled"},
+		"trains":    {proto.Phase_PHASE_TRAINING, exitInput, "no checkpoint in /checkpoints/small-00/7"}, // where the fake says it made one
+	} {
+		s := doneStatus()
+		s.Phase = c.phase
+		code, out, errs := command(t, &fakeControl{jobs: []*proto.JobStatus{s}}, "export", "small", "--out", filepath.Join(t.TempDir(), "a"), "--coordinator", "127.0.0.1:1", "--insecure")
+		if code != c.code || !strings.Contains(out+errs, c.want) {
+			t.Errorf("%s: code %d, output %q, errors %q, want %q", name, code, out, errs, c.want)
+		}
 	}
 }

@@ -31,7 +31,8 @@ func TestSortedRowsAscendWhateverTheMemory(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		width := rapid.IntRange(1, 5).Draw(t, "width")
 		keys := rapid.SliceOfN(rapid.Uint64Range(0, 500), 0, 200).Draw(t, "keys")
-		s := newSorter(width, rapid.Int64Range(1, 4000).Draw(t, "memory"), dir)
+		s := &sorter{dir: dir, memory: rapid.Int64Range(1, 4000).Draw(t, "memory")}
+		s.begin(width)
 		for from := 0; from < len(keys); {
 			n := min(len(keys)-from, rapid.IntRange(1, 40).Draw(t, "rows"))
 			var some []shard.Key

@@ -17,11 +17,13 @@ import (
 )
 
 // sorter puts the rows of one table in one shard in the order of their keys. What
-// does not fit its memory goes to files, sorted, which are merged in the end.
+// does not fit into about so many bytes of memory goes to files, sorted, which are
+// merged in the end.
 type sorter struct {
-	width   int
 	dir     string // of the files
-	most    int    // rows in memory
+	memory  int64
+	width   int
+	most    int // rows in memory
 	keys    []shard.Key
 	weights []float32
 	order   []uint32
@@ -31,9 +33,10 @@ type sorter struct {
 // runBuffer is the memory for one file while they are merged.
 const runBuffer = 64 << 10
 
-// newSorter sorts rows of the given width in about so many bytes of memory.
-func newSorter(width int, memory int64, dir string) *sorter {
-	return &sorter{width: width, dir: dir, most: int(min(math.MaxUint32, max(1, memory/int64(12+4*width))))}
+// begin prepares it for rows of the given width. The memory of those before is used
+// again.
+func (s *sorter) begin(width int) {
+	s.width, s.most = width, int(min(math.MaxUint32, max(1, s.memory/int64(12+4*width))))
 }
 
 // add takes rows in any order.

@@ -34,7 +34,7 @@ type Head struct {
 }
 
 // sortMemory is what sorting the rows of one shard's table may take.
-const sortMemory = 256 << 20
+const sortMemory = 128 << 20
 
 // Write writes the model of a source as an artifact to dir, which must not exist.
 // It is there whole and durably when Write returns nil, and not at all otherwise.
@@ -61,7 +61,7 @@ func write(ctx context.Context, dir string, about About, src Source, memory int6
 			err = errors.Join(fmt.Errorf("write artifact %s: %w", dir, err), os.RemoveAll(temporary))
 		}
 	}()
-	w := &writer{dir: temporary, memory: memory, about: about, dense: make([][]float32, len(about.Tensors))}
+	w := &writer{dir: temporary, sorter: sorter{dir: temporary, memory: memory}, about: about, dense: make([][]float32, len(about.Tensors))}
 	m, err = w.write(ctx, src)
 	if err = errors.Join(err, w.close()); err != nil {
 		return nil, err
@@ -103,12 +103,11 @@ func syncDir(dir string) error {
 // writer writes the files of an artifact.
 type writer struct {
 	dir    string
-	memory int64
 	about  About
 	tables []*tableWriter
 	dense  [][]float32
-	sorter *sorter // of the table that is read
-	at     int     // its number
+	sorter sorter // of the table that is read
+	at     int    // its number; -1: none
 }
 
 func (w *writer) write(ctx context.Context, src Source) (*Manifest, error) {
@@ -164,19 +163,17 @@ func (w *writer) rows(at int, keys []shard.Key, weights []float32) error {
 			return err
 		}
 		w.at = at
-		w.sorter = newSorter(w.tables[at].schema.Width(), w.memory, w.dir)
+		w.sorter.begin(w.tables[at].schema.Width())
 	}
 	return w.sorter.add(keys, weights)
 }
 
 // sorted writes the rows of the table that was read.
 func (w *writer) sorted() error {
-	s := w.sorter
-	if s == nil {
+	if w.at < 0 {
 		return nil
 	}
-	w.sorter = nil
-	return errors.Join(s.finish(w.tables[w.at].add), s.close())
+	return errors.Join(w.sorter.finish(w.tables[w.at].add), w.sorter.close())
 }
 
 // tensor takes a dense tensor. Those of no use in scoring, like the thresholds of
@@ -228,10 +225,8 @@ func (w *writer) manifest(m *Manifest) error {
 // close lets go of what an error left open; the files that finish has closed
 // already are none of it.
 func (w *writer) close() error {
-	if w.sorter != nil {
-		if err := w.sorter.close(); err != nil {
-			return err
-		}
+	if err := w.sorter.close(); err != nil {
+		return err
 	}
 	for _, t := range w.tables {
 		if err := t.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
