@@ -73,6 +73,7 @@ type cluster struct {
 type node struct {
 	name, addr, role string
 	spare            bool // it joins when a schedule says so
+	flipped          bool // a bit of its log is damaged
 	disk             *disk
 	dir              string
 	lives            int

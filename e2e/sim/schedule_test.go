@@ -153,7 +153,7 @@ func (c *cluster) inject(f fault) (undo func()) {
 		n.mu.Lock()
 		// Before the groups are formed a damaged log is nobody's to replace.
 		if n.proc == nil && c.calls.trained() && (rng.IntN(3) > 0 || !c.flipSnapshot(n, rng)) {
-			n.disk.flip(rng)
+			n.flipped = n.disk.flip(rng)
 		}
 		n.mu.Unlock()
 		return again
@@ -362,7 +362,9 @@ func (c *cluster) powerOff(n *node, rng *rand.Rand) {
 	c.kill(n, true)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.proc != nil {
+	// With a flipped bit in the log, the tail file is what shows that entries are
+	// missing: it must not be lost as well.
+	if n.proc != nil || n.flipped {
 		return
 	}
 	tails, err := filepath.Glob(filepath.Join(n.dir, "groups", "*", "*", "wal-tail"))

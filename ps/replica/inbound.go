@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"io"
 	"sync"
 
@@ -15,6 +16,9 @@ type held interface {
 	entryHeld(index, term uint64) bool
 	// onOverlap is told of a snapshot that was not needed.
 	onOverlap(index uint64)
+	// voter returns a voter as far as this replica knows, the named one if it is
+	// one; nil if it knows of none.
+	voter(id []byte) []byte
 }
 
 // inbound stands between the network and raft, and looks at what a leader sends
@@ -70,6 +74,23 @@ func (b *inbound) handle(rpc raft.RPC) {
 		b.held.onOverlap(q.LastLogIndex)
 	case *raft.AppendEntriesRequest:
 		rpc.Command = b.trim(q)
+		answer, ok = b.pass(rpc)
+	case *raft.RequestVoteRequest:
+		// A candidate is judged by its log. Raft refuses one that is no voter in
+		// the replica's own configuration: the replica may be behind, and two that
+		// have taken the places of others would never be elected by it.
+		if v := b.held.voter(q.ID); v != nil && !bytes.Equal(v, q.ID) {
+			unnamed := *q
+			unnamed.ID = nil
+			rpc.Command = &unnamed
+		}
+		answer, ok = b.pass(rpc)
+	case *raft.RequestPreVoteRequest:
+		if v := b.held.voter(q.ID); v != nil {
+			named := *q
+			named.ID = v // raft looks at nothing but whether it is a voter
+			rpc.Command = &named
+		}
 		answer, ok = b.pass(rpc)
 	default:
 		answer, ok = b.pass(rpc)
@@ -153,4 +174,24 @@ func (g *Group) onOverlap(index uint64) {
 	g.cfg.Logger.Info("snapshot not needed", "group", g.cfg.Group, "entry", index)
 	g.adapter.restores.Add(1)
 	g.poke()
+}
+
+// voter looks for a voter in the newest configuration of the log, of which raft
+// judges candidates, too.
+func (g *Group) voter(id []byte) (found []byte) {
+	select {
+	case <-g.ready:
+	case <-g.life.Done():
+		return nil
+	}
+	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		if string(s.ID) == string(id) {
+			return id
+		}
+		found = []byte(s.ID)
+	}
+	return found
 }

@@ -216,6 +216,37 @@ func TestGroupMovesToOtherNodes(t *testing.T) {
 	c.settled(9, rows)
 }
 
+// A replica that was away while another took the place of a third must elect it
+// when the fourth is gone, too: raft refuses a candidate that it does not know.
+func TestReplicaThatMissedAChangeElectsANewMember(t *testing.T) {
+	t.Parallel()
+	const rows = 20
+	c := newCluster(t, 3).tcp()
+	c.push([][]byte{configureCommand()})
+	c.train(1, 3, rows)
+	c.close(1)
+	m, err := ListenMux("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.muxes = append(c.muxes, m)
+	c.dirs, c.groups = append(c.dirs, ""), append(c.groups, nil)
+	c.members = append(c.members, Member{Node: "n3", Address: m.Addr()})
+	plan := slices.Clone(c.members)
+	plan[2].Role = Leaving
+	c.join(3, plan[3], plan)
+	c.follow(plan, func() bool { return c.leader(-1) != 2 })
+	eventually(t, "the new member knows the change", func() bool {
+		return slices.Equal(c.groups[3].Configuration().Voters, []string{"n0", "n1", "n3"})
+	})
+	c.close(2)
+	c.close(0)
+	c.members = plan
+	c.open(1)
+	c.train(4, 6, rows)
+	c.settled(6, rows)
+}
+
 func TestLeadershipIsHandedOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3).tcp()
