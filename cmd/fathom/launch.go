@@ -203,7 +203,7 @@ func (a *app) launchOn(ctx context.Context, c *launch.Cluster, j *job.Job, f *la
 		return err
 	}
 	for _, s := range certificates.Make {
-		fmt.Fprintf(a.out, "secret/%s %s\n", s, "made")
+		fmt.Fprintf(a.out, "secret/%s made\n", s)
 	}
 	if err := c.Apply(ctx, plan, func(ch launch.Change) { a.printChange(ch, "") }); err != nil {
 		return err

@@ -129,6 +129,9 @@ func (c *Cluster) planOne(ctx context.Context, job string, o manifest.Object, fo
 		ch.before = project(ch.before, wanted.Object).(map[string]any)
 		ch.After = wanted.Object
 		return ch, nil
+	case ch.before == nil && wanted.GetKind() == "RoleBinding" && gone(err):
+		// The Role it names is made before it, but not in a dry run.
+		ch.After = wanted.Object
 	default:
 		return ch, c.refusal(ch.Object, err)
 	}

@@ -96,6 +96,10 @@ func (s *Server) finish(w http.ResponseWriter, q request, have, next *stored, ve
 			[]any{Object{"reason": "FieldValueInvalid", "field": "spec.template", "message": "Invalid value: ...: field is immutable"}})
 		return
 	}
+	if q.resource == "rolebindings" && s.objects[fmt.Sprint("roles/", nested(next.Object, "roleRef")["name"])] == nil {
+		refuse(w, http.StatusNotFound, "NotFound", "the role of the binding is not found", nil)
+		return
+	}
 	if q.resource == "services" { // a default, as a real server fills in
 		set(next.Object, []string{"spec", "type"}, "ClusterIP")
 	}
