@@ -363,3 +363,12 @@ func event(pod, reason, message string) launchtest.Object {
 		"type": "Warning", "reason": reason, "message": message, "count": 7, "lastTimestamp": "2026-01-02T03:04:05Z",
 		"involvedObject": map[string]any{"kind": "Pod", "name": pod}}
 }
+
+func TestStorageThatCannotChangeSaysWhatToDo(t *testing.T) {
+	_, c := connect(t)
+	launched(t, c, rendered(t, manifest.Options{}), false)
+	_, err := c.Plan(t.Context(), name, rendered(t, manifest.Options{ServerStorage: "30Gi"}), false)
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "spec.volumeClaimTemplates") || !strings.Contains(err.Error(), "fathom delete") {
+		t.Errorf("plan: %v", err)
+	}
+}

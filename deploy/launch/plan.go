@@ -171,8 +171,8 @@ func (c *Cluster) refusal(object string, err error) error {
 			return errors.Join(append(faults, errors.New("--force-conflicts takes over what belongs to others"))...)
 		}
 	}
-	if apierrors.IsInvalid(err) && strings.Contains(err.Error(), "updates to statefulset spec") {
-		err = fmt.Errorf("%w; such a change needs fathom delete (the volumes stay) and another launch", err)
+	if immutable(err) || apierrors.IsInvalid(err) && strings.Contains(err.Error(), "updates to statefulset spec") {
+		err = fmt.Errorf("%w\nsuch a change needs fathom delete (the volumes stay) and another launch", err)
 	}
 	return c.explain(object, err)
 }

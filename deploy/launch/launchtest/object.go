@@ -91,10 +91,12 @@ func (s *Server) merge(w http.ResponseWriter, q request, have *stored) {
 
 // finish checks, stores unless it is a dry run, and answers.
 func (s *Server) finish(w http.ResponseWriter, q request, have, next *stored, verb string) {
-	if q.resource == "jobs" && have != nil && !reflect.DeepEqual(nested(have.Object, "spec", "template"), nested(next.Object, "spec", "template")) {
-		refuse(w, http.StatusUnprocessableEntity, "Invalid", "Job is invalid: spec.template: field is immutable",
-			[]any{Object{"reason": "FieldValueInvalid", "field": "spec.template", "message": "Invalid value: ...: field is immutable"}})
-		return
+	for resource, field := range map[string]string{"jobs": "template", "statefulsets": "volumeClaimTemplates"} {
+		if q.resource == resource && have != nil && !reflect.DeepEqual(nested(have.Object, "spec")[field], nested(next.Object, "spec")[field]) {
+			refuse(w, http.StatusUnprocessableEntity, "Invalid", "it is invalid: spec."+field+": field is immutable",
+				[]any{Object{"reason": "FieldValueInvalid", "field": "spec." + field, "message": "Invalid value: ...: field is immutable"}})
+			return
+		}
 	}
 	if q.resource == "rolebindings" && s.objects[fmt.Sprint("roles/", nested(next.Object, "roleRef")["name"])] == nil {
 		refuse(w, http.StatusNotFound, "NotFound", "the role of the binding is not found", nil)
