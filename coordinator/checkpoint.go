@@ -47,6 +47,8 @@ type attempt struct {
 	// writers are the nodes ordered to write each shard, files what they wrote.
 	writers []string
 	files   []*proto.CheckpointFile
+	// reuses says that the files are those of the attempt before.
+	reuses bool
 	// committing says that all files are there and the manifest is being written.
 	committing bool
 	waiters    []chan checkpointResult
@@ -182,6 +184,7 @@ func (l *leader) setAttempt(r *run, step uint64, tries int, waiters []chan check
 		writers:  make([]string, n), files: make([]*proto.CheckpointFile, n), waiters: waiters,
 	}
 	if w := r.written; w != nil && w.location == r.attempt.location && r.phase() == proto.Phase_PHASE_SEARCHING {
+		r.attempt.reuses = true
 		copy(r.attempt.files, w.files) // the shards stand still: the manifest alone is written anew
 	}
 	l.log.Debug("checkpoint is ordered", "job", r.name, "step", step, "at", r.reached(), "id", r.attempt.id)
@@ -282,7 +285,7 @@ func (l *leader) giveUp(r *run, a *attempt, now time.Time, why error) {
 	l.log.Error("checkpoint failed", "job", r.name, "step", a.step, "error", why)
 	l.metrics.checkpoints.WithLabelValues("failed").Inc()
 	a.finish(checkpointResult{err: fmt.Errorf("checkpoint of job %s at step %d: %w", r.name, a.step, why)})
-	r.attempt, r.checkpointError, r.checkpointAfter = nil, why.Error(), now.Add(retryPause)
+	r.attempt, r.written, r.checkpointError, r.checkpointAfter = nil, nil, why.Error(), now.Add(retryPause)
 }
 
 // commitCheckpoint writes the manifest and then records the checkpoint, on the
@@ -298,7 +301,14 @@ func (l *leader) commitCheckpoint(ctx context.Context, r *run, a *attempt) {
 		// Once begun it is finished, whoever leads then: the manifest is sound.
 		ctx, cancel := context.WithTimeout(ctx, manifestTimeout)
 		defer cancel()
-		err := withBucket(ctx, base, func(b checkpoint.Bucket) error { return checkpoint.Commit(ctx, b, m) })
+		err := withBucket(ctx, base, func(b checkpoint.Bucket) error {
+			if a.reuses { // somebody may have deleted them since
+				if err := checkpoint.Present(ctx, b, m); err != nil {
+					return err
+				}
+			}
+			return checkpoint.Commit(ctx, b, m)
+		})
 		var kept []uint64
 		if err == nil {
 			err = l.commit(ctx, func(now time.Time) (*write, error) {

@@ -119,6 +119,21 @@ func Prune(ctx context.Context, b Bucket, run string, wanted []uint64) error {
 	return errors.Join(errs...)
 }
 
+// Present fails unless all files are there that the manifest names. Their content is
+// not looked at.
+func Present(ctx context.Context, b Bucket, m *Manifest) error {
+	names, err := b.List(ctx, m.Name())
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Files {
+		if name := path.Join(m.Name(), f.Name); !slices.Contains(names, name) {
+			return damaged(name, "it is gone")
+		}
+	}
+	return nil
+}
+
 // OpenFile opens a shard's file of a checkpoint. Its size and checksum are
 // compared at its end: the read that would be io.EOF fails instead.
 func OpenFile(ctx context.Context, b Bucket, checkpoint string, f File) (io.ReadCloser, error) {

@@ -192,3 +192,19 @@ func TestDifferencesAreNamed(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestMissingFilesAreNamed(t *testing.T) {
+	ctx := context.Background()
+	b := directory(t.TempDir())
+	m := commit(t, b, 5)
+	if err := Present(ctx, b, m); err != nil {
+		t.Error(err)
+	}
+	gone := path.Join(m.Name(), m.Files[1].Name)
+	if err := b.Delete(ctx, gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := Present(ctx, b, m); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), gone) {
+		t.Errorf("error %v, want one that names %s", err, gone)
+	}
+}

@@ -151,8 +151,8 @@ func newGroup(cfg Config) *Group {
 		onApplied: g.poke, onRestored: g.poke,
 		onConfiguration: g.setConfiguration,
 		pace: func(sink raft.SnapshotSink) (io.Writer, func()) {
-			through, done := g.snaps.flusher(sink)
-			return &pacedWriter{w: sink, flush: through, stop: g.life.Done()}, done
+			sync, done := g.snaps.syncer(sink)
+			return &pacedWriter{w: sink, sync: sync, stop: g.life.Done()}, done
 		},
 		leads: func() bool {
 			select {

@@ -11,8 +11,8 @@ import (
 
 // A snapshot is written in pieces. After each the writer waits for paceRest
 // times as long as it took, so that it takes a small part of a processor and
-// of the disk from the steps that go on beside it; and each is written through to
-// the disk, because the next sync of the log waits for whatever is not.
+// of the disk from the steps that go on beside it; and each is synced, because
+// a large amount of unsynced data makes the next sync of the log wait for it.
 const (
 	pacePiece   = 4 << 20
 	paceRest    = 3
@@ -22,10 +22,9 @@ const (
 // pacedWriter writes a snapshot at leisure, until stop is closed.
 type pacedWriter struct {
 	w     io.Writer
-	flush func(at, n int64)
+	sync  func()
 	stop  <-chan struct{}
 	begun time.Time // of the piece
-	at    int64     // where the piece begins
 	n     int       // bytes of the piece
 }
 
@@ -44,8 +43,8 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 	if err != nil || p.n < pacePiece {
 		return n, err
 	}
-	p.flush(p.at, int64(p.n))
-	p.at, p.n = p.at+int64(p.n), 0
+	p.n = 0
+	p.sync()
 	rest := time.NewTimer(min(paceRest*time.Since(p.begun), paceRestMax))
 	defer rest.Stop()
 	select {
@@ -55,12 +54,12 @@ func (p *pacedWriter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// flusher returns what brings a snapshot's file to disk while it is written. Its
+// syncer returns what brings a snapshot's file to disk while it is written. Its
 // errors are found by the sync at the end.
-func (s *snapshots) flusher(sink raft.SnapshotSink) (through func(at, n int64), done func()) {
+func (s *snapshots) syncer(sink raft.SnapshotSink) (sync func(), done func()) {
 	f, err := os.OpenFile(filepath.Join(s.dir, sink.ID()+".tmp", "state.bin"), os.O_RDWR, 0)
 	if err != nil {
-		return func(int64, int64) {}, func() {}
+		return func() {}, func() {}
 	}
-	return func(at, n int64) { _ = flush(f, at, n) }, func() { f.Close() }
+	return func() { _ = f.Sync() }, func() { f.Close() }
 }
