@@ -218,7 +218,7 @@ func otherOwner(o *unstructured.Unstructured, field string) string {
 		var fields struct {
 			Spec map[string]json.RawMessage `json:"f:spec"`
 		}
-		if json.Unmarshal(m.FieldsV1.Raw, &fields) == nil && fields.Spec["f:"+field] != nil {
+		if json.Unmarshal(m.FieldsV1.GetRawBytes(), &fields) == nil && fields.Spec["f:"+field] != nil {
 			return m.Manager
 		}
 	}

@@ -217,7 +217,7 @@ func TestDiskThatFailsWhileRaftStartsTakesTheReplicaOutOfService(t *testing.T) {
 			addr := []byte(c.members[1].Address)
 			q := raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.members[1].ID()), Addr: addr},
-				Term:      99, Leader: addr,
+				Term:      99,
 			}
 			// The replica may be gone before it answers.
 			_ = c.inmem[1].AppendEntries(raft.ServerID(c.members[0].ID()), raft.ServerAddress(c.members[0].Address), &q, new(raft.AppendEntriesResponse))

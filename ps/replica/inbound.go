@@ -125,7 +125,7 @@ func (b *inbound) has(q *raft.InstallSnapshotRequest) bool {
 // heartbeat is a message that does what every message of a leader does, and
 // nothing else: raft learns the term and the leader, or refuses an older one.
 func heartbeat(q *raft.InstallSnapshotRequest) *raft.AppendEntriesRequest {
-	return &raft.AppendEntriesRequest{RPCHeader: q.RPCHeader, Term: q.Term, Leader: q.Leader}
+	return &raft.AppendEntriesRequest{RPCHeader: q.RPCHeader, Term: q.Term}
 }
 
 // trim takes from a message the entries that the replica has in a snapshot.

@@ -49,7 +49,7 @@ func (c *cluster) sendEntries(leader, to int, after uint64) {
 	for after < last {
 		req := raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: addr},
-			Term:      g.raft.CurrentTerm(), Leader: addr, LeaderCommitIndex: g.raft.CommitIndex(), PrevLogEntry: after,
+			Term:      g.raft.CurrentTerm(), LeaderCommitIndex: g.raft.CommitIndex(), PrevLogEntry: after,
 		}
 		for i := after; i <= min(after+8, last); i++ {
 			var l raft.Log
