@@ -114,6 +114,7 @@ var owners = map[string][]string{
 	"sigs.k8s.io/yaml":                       {"deploy/manifest", "deploy/launch"},
 	"k8s.io/apimachinery":                    {"deploy/scale", "deploy/launch", "deploy/launch/launchtest"},
 	"k8s.io/client-go":                       {"deploy/scale", "deploy/launch"},
+	"k8s.io/streaming":                       {"deploy/launch/launchtest"},
 	"github.com/aymanbagabas/go-udiff":       {"deploy/launch"},
 	"github.com/zeebo/xxh3":                  {"ps/table", "ps/fsm", "worker/dataset"},
 	"go.yaml.in/yaml/v3":                     {"coordinator/job"},
