@@ -246,9 +246,11 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 	})
 }
 
-// restoresBest tells whether the job goes back to its best validation. The
-// stages of a search end otherwise.
-func (r *run) restoresBest() bool { return r.job.Spec.Train.RestoreBest && r.job.Spec.Search == nil }
+// restoresBest tells whether the job goes back to its best validation. In a job
+// with a search the model that is trained last does.
+func (r *run) restoresBest() bool {
+	return r.job.Spec.Train.RestoreBest && (r.job.Spec.Search == nil || r.plan.stage == stageRetrain)
+}
 
 // best is the checkpoint of the best validation, which is pinned; nil: there is
 // none to go back to.

@@ -64,3 +64,21 @@ func TestTheBestModelIsRestored(t *testing.T) {
 		same(t, r.result(limit))
 	})
 }
+
+// The model of the widths that a search found goes back, too.
+func TestTheBestModelOfASearchIsRestored(t *testing.T) {
+	t.Parallel()
+	job := writeFile(t, "search.yaml", smallJob+`
+  search: {strategy: uniform, epochs: 1, widths: [1, 4, 8], budget: {fraction: 0.6}}
+`)
+	r := start(t, nil, "run", job, "--set", "spec.train.epochs=8", "--set", "spec.train.restore_best=true")
+	want := r.result(limit)
+	best, last := bestEpoch(t, r)
+	if best == 0 || best >= last {
+		t.Fatalf("epoch %d of %d is the best: the job is too short for this test", best, last)
+	}
+	got := start(t, nil, "run", job, "--set", "spec.train.epochs="+strconv.FormatUint(best, 10)).result(limit)
+	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] || got.Metrics["valid"] != want.Metrics["valid"] {
+		t.Errorf("model %s with %+v, want that after epoch %d, %s with %+v", want.ModelHash, want.Metrics, best, got.ModelHash, got.Metrics)
+	}
+}

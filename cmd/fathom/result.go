@@ -102,7 +102,7 @@ func newResult(s *proto.JobStatus) (*result, error) {
 		Cluster:      clusterResult(j.Spec.Cluster),
 		Versions:     readVersions(),
 	}
-	r.addScores(s.GetScores(), s.GetStage(), j.Spec.Train.RestoreBest && j.Spec.Search == nil)
+	r.addScores(s.GetScores(), s.GetStage(), j.Spec.Train.RestoreBest)
 	if text := s.GetSearch(); len(text) > 0 {
 		r.Search = new(search.Report)
 		if err := json.Unmarshal(text, r.Search); err != nil {

@@ -200,7 +200,7 @@ var trainRules = map[string]rule{
 	"spec.train.plateau.patience":        means("After how many validations without improvement in a row; and again after as many more.").in(1, 10000),
 	"spec.train.plateau.least":           means("Least product of the factors.").in(0, 1),
 	"spec.train.early_stopping":          means("Ends the training when validations no longer improve.").byDefault("none: all epochs"),
-	"spec.train.restore_best":            means("The test split is scored, and the job ends, with the model of the best validation instead of the last one. It is kept as a checkpoint meanwhile: spec.checkpoint.dir must be set (fathom run does so)."),
+	"spec.train.restore_best":            means("The test split is scored, and the job ends, with the model of the best validation instead of the last one. It is kept as a checkpoint meanwhile: spec.checkpoint.dir must be set (fathom run does so). In a job with a search it is about the model of the widths found."),
 	"spec.train.early_stopping.patience": means("After how many validations without improvement in a row.").in(1, 10000),
 	"spec.train.positive_weight":         means("Weight of the samples of label 1; those of label 0 have 1. It multiplies spec.data.weight, and makes the scores larger than the share of positives.").in(0, 1<<20),
 	"spec.train.mode":                    means("sync: every step waits for all of its lanes; the result is the same to the last bit however the job runs. async: every lane changes the parameters as soon as it is there, which is faster when workers differ in speed; every update is applied once, but two runs differ.").of(ModeSync, ModeAsync),

@@ -225,7 +225,7 @@ func (c *checker) recipe(t *Train, d *Data) {
 		c.fault("spec.train.restore_best", "needs a test split to score: add spec.data.test")
 	}
 	if t.RestoreBest && t.Mode == ModeAsync {
-		c.fault("spec.train.restore_best", "mode async has no checkpoints to go back to: remove it, or train in mode sync")
+		c.fault("spec.train.restore_best", "mode async does not go back: remove it, or train in mode sync")
 	}
 	if p := t.Plateau; p != nil && !(p.Factor > 0 && p.Factor < 1) {
 		c.fault("spec.train.plateau.factor", "%v does not lower the learning rates: choose one between 0 and 1", p.Factor)
