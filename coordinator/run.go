@@ -194,7 +194,7 @@ func (r *run) noteGroups(n *node, nodes map[string]*node, now time.Time) {
 			continue
 		}
 		if g.GetError() != "" {
-			if !r.place.Formed && r.plan.origin != nil {
+			if !r.place.Formed && g.GetUnusable() {
 				r.fail(true, "%s: %s", n.name, g.GetError())
 			}
 			continue

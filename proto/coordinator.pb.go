@@ -1679,6 +1679,7 @@ type GroupReport struct {
 	HasData      bool                   `protobuf:"varint,11,opt,name=has_data,json=hasData,proto3" json:"has_data,omitempty"` // a log exists on this node's disk
 	Replica      uint32                 `protobuf:"varint,20,opt,name=replica,proto3" json:"replica,omitempty"`                // its number
 	Lost         bool                   `protobuf:"varint,21,opt,name=lost,proto3" json:"lost,omitempty"`                      // its data are damaged or gone: only a new replica can take its place
+	Unusable     bool                   `protobuf:"varint,25,opt,name=unusable,proto3" json:"unusable,omitempty"`              // the checkpoint that it begins from cannot be used: no other attempt would end better
 	// Who belongs to the group as far as a majority knows, by replica (node, or
 	// node#number).
 	Voters   []string `protobuf:"bytes,22,rep,name=voters,proto3" json:"voters,omitempty"`
@@ -1810,6 +1811,13 @@ func (x *GroupReport) GetReplica() uint32 {
 func (x *GroupReport) GetLost() bool {
 	if x != nil {
 		return x.Lost
+	}
+	return false
+}
+
+func (x *GroupReport) GetUnusable() bool {
+	if x != nil {
+		return x.Unusable
 	}
 	return false
 }
@@ -3884,7 +3892,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x14 \x01(\x04R\vmemoryBytes\x12!\n" +
 	"\fmemory_limit\x18\x15 \x01(\x04R\vmemoryLimit\x12.\n" +
 	"\x06groups\x18\b \x03(\v2\x16.fathom.v1.GroupReportR\x06groups\x12/\n" +
-	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xa4\x04\n" +
+	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xc0\x04\n" +
 	"\vGroupReport\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\rR\x05shard\x12\x1e\n" +
@@ -3902,7 +3910,8 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	" \x03(\v2\x16.fathom.v1.TableStatusR\x06tables\x12\x19\n" +
 	"\bhas_data\x18\v \x01(\bR\ahasData\x12\x18\n" +
 	"\areplica\x18\x14 \x01(\rR\areplica\x12\x12\n" +
-	"\x04lost\x18\x15 \x01(\bR\x04lost\x12\x16\n" +
+	"\x04lost\x18\x15 \x01(\bR\x04lost\x12\x1a\n" +
+	"\bunusable\x18\x19 \x01(\bR\bunusable\x12\x16\n" +
 	"\x06voters\x18\x16 \x03(\tR\x06voters\x12\x1a\n" +
 	"\blearners\x18\x17 \x03(\tR\blearners\x12\x16\n" +
 	"\x06served\x18\x18 \x01(\bR\x06served\x12;\n" +

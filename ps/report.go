@@ -70,7 +70,7 @@ func (h *hosted) report() *proto.GroupReport {
 		return r // not in service yet, and nothing is wrong
 	}
 	if err != nil {
-		r.Error, r.Lost = err.Error(), lost(err)
+		r.Error, r.Lost, r.Unusable = err.Error(), lost(err), errors.Is(err, errCheckpoint)
 		return r
 	}
 	r.Served = h.served.Load()

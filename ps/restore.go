@@ -13,8 +13,12 @@ import (
 	"github.com/fathom-train/fathom/shard"
 )
 
-// errOpening says that a group is about to begin from a checkpoint.
-var errOpening = errors.New("the group reads its checkpoint")
+var (
+	// errOpening: a group is about to begin from a checkpoint.
+	errOpening = errors.New("the group reads its checkpoint")
+	// errCheckpoint: it cannot, and its own disk is not the reason.
+	errCheckpoint = errors.New("the checkpoint cannot be used")
+)
 
 // seedIndex is the index behind which the log of a restored group begins; see
 // replica.Config.Seed.
@@ -27,7 +31,7 @@ func seed(ctx context.Context, o *proto.GroupOrder, schema fsm.Schema, to io.Wri
 	from := o.GetRestore()
 	state, err := readShard(ctx, from, schema, shard.Range{Lo: shard.Key(o.GetKeyLo()), Hi: shard.Key(o.GetKeyHi())})
 	if err != nil {
-		return fmt.Errorf("restore shard %d from %s: %w", o.GetShard(), from.GetLocation(), err)
+		return fmt.Errorf("restore shard %d from %s: %w: %w", o.GetShard(), from.GetLocation(), errCheckpoint, err)
 	}
 	defer state.Close()
 	v := state.View()

@@ -210,14 +210,6 @@ func (o *outcome) count() {
 // restore goes on from a checkpoint, in another number of shards, and wants the
 // same model.
 func (c *cluster) restore(from *proto.CheckpointInfo) {
-	// An error of a disk while the shards are formed ends the job.
-	for _, n := range c.nodes {
-		n.mu.Lock()
-		if n.disk != nil {
-			n.disk.failSync.Store(false)
-		}
-		n.mu.Unlock()
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	name, err := c.ctl.Restore(ctx, small(c.checkpoints(), shards+1), from.GetLocation())
 	cancel()
