@@ -10,8 +10,8 @@ import (
 
 const (
 	// readBuffer and writeBuffer are how much is read from and written to a
-	// connection at a time. TLS by itself asks the system for every record of
-	// 16 KiB, and that is most of what it costs.
+	// connection at a time. TLS by itself calls the system for every record of
+	// 16 KiB.
 	readBuffer  = 128 << 10
 	writeBuffer = 256 << 10
 )
