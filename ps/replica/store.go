@@ -42,6 +42,8 @@ type store struct {
 	fail    func(error)
 	// failed is the first write that failed.
 	failed atomic.Pointer[error]
+	// moved is the entry that is cut and appended again; nil: none.
+	moved atomic.Pointer[raft.Log]
 }
 
 type opKind int
@@ -174,7 +176,11 @@ func (s *store) read(index uint64, l *raft.Log) (err error) {
 		}
 	}()
 	*l = raft.Log{}
-	if err := s.Disk.GetLog(index, l); err != nil {
+	err = s.Disk.GetLog(index, l)
+	if m := s.moved.Load(); errors.Is(err, raft.ErrLogNotFound) && m != nil && m.Index == index {
+		*l, err = *m, nil
+	}
+	if err != nil {
 		return err
 	}
 	if err := unseal(l); err != nil {
@@ -201,9 +207,9 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	}
 	err := s.Disk.StoreLogs(sealed)
 	if errors.Is(err, types.ErrSealed) {
-		// A disk that was full when raft-wal changed segments: the log takes no
-		// entry any more, however often it is opened. A new replica does.
-		return s.refuse(damaged(s.dir, "it takes no more entries: %w", err))
+		if err = s.newSegmentNow(); err == nil {
+			err = s.Disk.StoreLogs(sealed)
+		}
 	}
 	if err != nil {
 		return s.refuse(fmt.Errorf("append to log %s: %w", s.dir, err))
@@ -212,6 +218,32 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		return s.refuse(err)
 	}
 	return nil
+}
+
+// newSegmentNow begins another segment behind the last entry. When the machine
+// stopped, or the disk was full, just when raft-wal changed segments, the last one
+// is closed and there is no next, and no entry can be appended, however often the
+// log is opened. Cutting the log gives it a new segment; so the last entry is cut
+// and appended again. A crash between the two is found by the tail file, and the
+// replica is replaced then.
+func (s *store) newSegmentNow() error {
+	last, err := s.Disk.LastIndex()
+	if err != nil {
+		return err
+	}
+	l := new(raft.Log)
+	if err := s.Disk.GetLog(last, l); err != nil {
+		return fmt.Errorf("read entry %d: %w", last, err)
+	}
+	if err := s.tail.set(last, true); err != nil {
+		return err
+	}
+	s.moved.Store(l)
+	defer s.moved.Store(nil)
+	if err := s.Disk.DeleteRange(last, last); err != nil {
+		return err
+	}
+	return s.Disk.StoreLogs([]*raft.Log{l})
 }
 
 // DeleteRange cuts the log at either end.
