@@ -87,11 +87,10 @@ func plan(seed uint64) schedule {
 		default:
 			f.nodes = []string{k.of[rng.IntN(len(k.of))]}
 		}
-		// A shard may have lost a replica for good only once, and not while another
-		// one moves: it has four voters then, of whom one leads nobody any more. With
-		// raft's library such a group may have no leader for ever.
+		// A shard may have lost a replica for good only once (a failed sync takes what
+		// was written with it), and not while another one moves: see decision 19.
 		switch k.kind {
-		case "flip", "disk lost":
+		case "flip", "disk lost", "sync error":
 			if damaged || moved {
 				continue
 			}
