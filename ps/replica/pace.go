@@ -15,7 +15,7 @@ import (
 // a large amount of unsynced data makes the next sync of the log wait for it.
 const (
 	pacePiece   = 4 << 20
-	paceRest    = 3
+	paceRest    = 9
 	paceRestMax = time.Second
 )
 
