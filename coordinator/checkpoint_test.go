@@ -162,7 +162,7 @@ func TestCheckpointNow(t *testing.T) {
 			_, err := ctl.Checkpoint(context.Background(), name)
 			result <- err
 		}()
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond) // virtual: the order is out
 		nodes[1].stop()
 		if err := <-result; err != nil {
 			t.Error(err)

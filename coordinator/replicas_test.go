@@ -162,7 +162,7 @@ func TestDrainIsRememberedByTheNextCoordinator(t *testing.T) {
 		}
 		c.coordinator("c1")
 		stop()
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // virtual: c1 is elected, the nodes have joined it
 		nodes, err := ctl.Nodes(t.Context())
 		if err != nil {
 			t.Fatal(err)

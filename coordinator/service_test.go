@@ -188,7 +188,7 @@ func TestAllWorkersMayBeReplaced(t *testing.T) {
 		for _, n := range first {
 			n.stop()
 		}
-		time.Sleep(5 * time.Minute) // virtual
+		time.Sleep(5 * time.Minute) // virtual: nobody works
 		c.worker("worker-7", simWorker{digest: "d"}, "c0")
 		s := await(t, ctl, name, inPhase(proto.Phase_PHASE_DONE))
 		if s.GetStep() != 50 {
