@@ -7,7 +7,13 @@ import "github.com/fathom-train/fathom/compute/kernel"
 type Sum struct {
 	// Width is the number of values per sample.
 	Width int
+
+	goesOn bool
 }
+
+// Continue says that the samples of the next Backward follow those of the last
+// one: it goes on with the sum in db.
+func (s *Sum) Continue() { s.goesOn = true }
 
 // Forward computes y [n] = sum over x [n, Width], plus b [1] unless b is nil.
 func (s *Sum) Forward(y, x, b []float32) {
@@ -34,9 +40,13 @@ func (s *Sum) Backward(dx, db, dy []float32) {
 	}
 	if db != nil {
 		var sum float32
+		if s.goesOn {
+			sum = db[0]
+		}
 		for _, g := range dy {
 			sum += g
 		}
 		db[0] = sum
 	}
+	s.goesOn = false
 }

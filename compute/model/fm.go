@@ -43,3 +43,6 @@ func (m *factorization) Backward(_ [][]float32, dLogits []float32, dp [][]float3
 	m.linear.Backward(dx[0], dp[0], dLogits)
 	m.pairs.Backward(dx[1], dLogits, false)
 }
+
+// Continue implements Separate.
+func (m *factorization) Continue() { m.linear.Continue() }

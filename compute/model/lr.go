@@ -27,3 +27,6 @@ func (m *lr) Forward(p [][]float32, x Input) []float32 {
 func (m *lr) Backward(_ [][]float32, dLogits []float32, dp [][]float32, dx [][]float32) {
 	m.linear.Backward(dx[0], dp[0], dLogits)
 }
+
+// Continue implements Separate.
+func (m *lr) Continue() { m.linear.Continue() }

@@ -64,6 +64,16 @@ type Model interface {
 	Backward(p [][]float32, dLogits []float32, dp [][]float32, dx [][]float32)
 }
 
+// Separate is a model whose samples have nothing to do with each other, so that
+// a lane's may go forward and backward some at a time, in their order. The bits
+// are those of all at once.
+type Separate interface {
+	Model
+	// Continue says that the samples of the next Forward follow those of the last
+	// one: its Backward goes on with the sums in dp instead of overwriting them.
+	Continue()
+}
+
 // New builds the model of a specification with defaults filled in, for samples
 // of the given number of fields.
 func New(s Spec, fields int) (Model, error) {

@@ -175,6 +175,7 @@ func benchTrainer(b testing.TB, j *job.Job) *Trainer {
 	for _, p := range net.Params() {
 		t.sizes = append(t.sizes, p.Size())
 	}
+	t.separate, _ = net.(model.Separate)
 	t.input, t.dInput = make([][]float32, len(t.columns)), make([][]float32, len(t.columns))
 	return t
 }

@@ -119,11 +119,20 @@ const pieceEntries = 256
 func (t *Trainer) eachPiece(s *slot, f func(column, off, width, lo, hi int, offsets []int32)) {
 	step := max(1, pieceEntries/s.data.Fields)
 	for lo := 0; lo < s.data.N; lo += step {
-		hi, off := min(lo+step, s.data.N), s.tables[0].width
-		for c := len(t.columns) - 1; c >= 0; c-- {
-			width := t.columns[c].Width
-			off -= width
+		hi := min(lo+step, s.data.N)
+		t.eachColumn(func(c, off, width int) {
 			f(c, off, width, lo, hi, s.data.Offsets[lo*s.data.Fields:hi*s.data.Fields+1])
-		}
+		})
+	}
+}
+
+// eachColumn calls f for every column of plain rows with its place in them, the
+// wide one behind the single weight first: its rows are fetched ahead.
+func (t *Trainer) eachColumn(f func(column, off, width int)) {
+	off := t.plan.Tables[0].Width
+	for c := len(t.columns) - 1; c >= 0; c-- {
+		width := t.columns[c].Width
+		off -= width
+		f(c, off, width)
 	}
 }

@@ -78,6 +78,9 @@ func (t *Trainer) forward(s *slot, train bool) []float32 {
 // mean loss of the global batch in the slot.
 func (t *Trainer) compute(ctx context.Context, s *slot) error {
 	defer t.cfg.Metrics.observe(stageCompute, time.Now())
+	if t.separate != nil && s.data.N > 0 && t.computePieces(s) {
+		return nil
+	}
 	s.clearGradients()
 	if s.data.N == 0 { // more lanes than samples in the last batch of an epoch
 		s.lossSum = 0

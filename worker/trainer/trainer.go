@@ -55,6 +55,8 @@ type Trainer struct {
 	plan  *embedding.Plan
 	plain bool
 	super *super // nil unless a supernet is trained
+	// separate is the model if a lane's samples go through it in pieces, else nil.
+	separate model.Separate
 	// sizes and names are those of the dense tensors, by id.
 	sizes   []int
 	names   []string
@@ -94,6 +96,9 @@ func New(cfg Config) (*Trainer, error) {
 		t.sizes, t.names = append(t.sizes, p.Size()), append(t.names, p.Name)
 	}
 	t.super = newSuper(cfg.Job, t)
+	if t.plain && t.super == nil {
+		t.separate, _ = net.(model.Separate)
+	}
 	t.input = make([][]float32, len(t.columns))
 	t.dInput = make([][]float32, len(t.columns))
 	return t, nil
