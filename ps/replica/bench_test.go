@@ -40,10 +40,12 @@ func BenchmarkPropose(b *testing.B) {
 		chunks := laneChunks(1, 0, rows)
 		b.SetBytes(2 * size(chunks))
 		for b.Loop() {
-			done := make(chan struct{})
-			go func() { c.push(chunks); close(done) }()
+			done := make(chan error, 1)
+			go func() { done <- c.tryPush(chunks) }()
 			c.push(chunks)
-			<-done
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 }

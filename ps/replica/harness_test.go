@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -305,57 +306,79 @@ func (c *cluster) reopen(i int) {
 func (c *cluster) leader(not int) int {
 	c.t.Helper()
 	found := -1
-	eventually(c.t, "a leader", func() bool {
-		for i, g := range c.groups {
-			if g == nil || i == not {
-				continue
-			}
-			if _, leads := g.Leader(); leads {
-				found = i
-				return true
-			}
-		}
-		return false
-	})
+	eventually(c.t, "a leader", func() bool { found = c.leads(not); return found >= 0 })
 	return found
+}
+
+// leads returns the replica that leads now, other than one; negative: none.
+func (c *cluster) leads(not int) int {
+	return slices.IndexFunc(c.groups, func(g *Group) bool {
+		if g == nil || not >= 0 && g == c.groups[not] {
+			return false
+		}
+		_, leads := g.Leader()
+		return leads
+	})
 }
 
 // push proposes commands to whoever leads until they are applied, the same
 // bytes every time.
 func (c *cluster) push(cmds [][]byte) {
 	c.t.Helper()
-	limit := time.Now().Add(20 * time.Second)
-	for {
-		g := c.groups[c.leader(-1)]
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		results, err := g.Propose(ctx, cmds)
-		cancel()
-		if err == nil {
-			for _, r := range results {
-				if r.Err != nil {
-					c.t.Fatalf("command refused: %v", r.Err)
-				}
-			}
-			return
-		}
-		if time.Now().After(limit) {
-			c.t.Fatalf("no push in 20 s: %v", err)
-		}
+	if err := c.tryPush(cmds); err != nil {
+		c.t.Fatal(err)
 	}
+}
+
+// tryPush is push for goroutines, which must not end the test.
+func (c *cluster) tryPush(cmds [][]byte) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	last := errors.New("nobody leads")
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); <-tick.C {
+		leader := c.leads(-1)
+		if leader < 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		results, err := c.groups[leader].Propose(ctx, cmds)
+		cancel()
+		if err != nil {
+			last = err
+			continue
+		}
+		for _, r := range results {
+			if r.Err != nil {
+				return fmt.Errorf("command refused: %w", r.Err)
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("no push in 20 s: %w", last)
 }
 
 // train pushes steps from..to of all lanes, lanes of a step at the same time.
 func (c *cluster) train(from, to uint64, rows int) {
 	c.t.Helper()
+	if err := c.tryTrain(from, to, rows); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// tryTrain is train for goroutines.
+func (c *cluster) tryTrain(from, to uint64, rows int) error {
 	for step := from; step <= to; step++ {
-		done := make(chan struct{}, testLanes)
+		done := make(chan error, testLanes)
 		for lane := range uint16(testLanes) {
-			go func() { c.push(laneChunks(step, lane, rows)); done <- struct{}{} }()
+			go func() { done <- c.tryPush(laneChunks(step, lane, rows)) }()
 		}
 		for range testLanes {
-			<-done
+			if err := <-done; err != nil {
+				return fmt.Errorf("step %d: %w", step, err)
+			}
 		}
 	}
+	return nil
 }
 
 // settled waits until every replica has the version, and compares the hashes.

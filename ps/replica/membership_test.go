@@ -153,8 +153,8 @@ func TestWipedReplicaIsReplacedWhileTraining(t *testing.T) {
 	successor.Replica, successor.Role = 1, Learner
 	plan = append(plan, successor)
 	c.join(gone, successor, plan)
-	trained := make(chan struct{})
-	go func() { defer close(trained); c.train(36, 60, rows) }()
+	trained := make(chan error, 1)
+	go func() { trained <- c.tryTrain(36, 60, rows) }()
 	leader := c.groups[c.leader(-1)]
 	c.follow(plan, func() bool {
 		v, _ := c.groups[gone].state.Version()
@@ -165,7 +165,9 @@ func TestWipedReplicaIsReplacedWhileTraining(t *testing.T) {
 	}
 	plan[len(plan)-1].Role = Voter
 	c.follow(plan, always)
-	<-trained
+	if err := <-trained; err != nil {
+		t.Fatal(err)
+	}
 	c.settled(60, rows)
 	for _, g := range c.groups {
 		eventually(t, "every replica knows the new group", func() bool {
@@ -251,8 +253,8 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3).tcp()
 	c.push([][]byte{configureCommand()})
-	trained := make(chan struct{})
-	go func() { defer close(trained); c.train(1, 40, 10) }()
+	trained := make(chan error, 1)
+	go func() { trained <- c.tryTrain(1, 40, 10) }()
 	for range 10 {
 		from := c.leader(-1)
 		to := (from + 1) % 3
@@ -262,7 +264,9 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 		}
 		cancel()
 	}
-	<-trained
+	if err := <-trained; err != nil {
+		t.Fatal(err)
+	}
 	from := c.leader(-1)
 	if err := c.groups[from].HandOver(t.Context(), ""); err != nil {
 		t.Error(err)
