@@ -45,6 +45,7 @@ type Group struct {
 	snaps   *snapshots
 	state   *fsm.State
 	adapter *adapter
+	dial    Dialer // nil: the transport is in memory
 
 	// bytes and entries admit proposals.
 	bytes, entries *semaphore.Weighted
@@ -75,6 +76,7 @@ type Group struct {
 	gone  bool
 
 	wake     chan struct{} // to the watcher, capacity 1
+	hungUp   chan struct{} // to watchPeers, capacity 1
 	notify   chan bool     // raft's leadership changes
 	observer *raft.Observer
 	observed chan raft.Observation
@@ -110,7 +112,8 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
 	g := newGroup(cfg)
-	stream, err := mux.Group(onWire(cfg.Group, cfg.Replica), cfg.Address)
+	g.dial = mux.dial
+	stream, err := mux.Group(onWire(cfg.Group, cfg.Replica), cfg.Address, g.onHungUp)
 	if err != nil {
 		w.Close()
 		return nil, err
@@ -140,6 +143,7 @@ func newGroup(cfg Config) *Group {
 		closing: make(chan struct{}),
 		down:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
+		hungUp:  make(chan struct{}, 1),
 		// Raft's main loop blocks on this one; the watcher always reads it.
 		notify:   make(chan bool, 8),
 		observed: make(chan raft.Observation, 64),

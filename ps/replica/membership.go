@@ -199,10 +199,8 @@ func (g *Group) HandOver(ctx context.Context, node string) error {
 
 func (g *Group) handTo(ctx context.Context, s raft.Server) error {
 	self := raft.ServerID(g.cfg.self().ID())
-	addr := g.trans.EncodePeer(self, g.trans.LocalAddr())
-	req := raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: addr}}
 	sent := make(chan error, 1)
-	go func() { sent <- g.trans.TimeoutNow(s.ID, s.Address, &req, new(raft.TimeoutNowResponse)) }()
+	go func() { sent <- g.trans.TimeoutNow(s.ID, s.Address, g.timeoutNow(), new(raft.TimeoutNowResponse)) }()
 	select {
 	case err := <-sent:
 		if err != nil {

@@ -93,16 +93,20 @@ func (m *Mux) Addr() string { return m.listener.Addr().String() }
 // Group registers a group and returns its stream layer. A name may be
 // registered once at a time; connections to unknown names are closed.
 // advertise is the address other nodes dial; empty means that of the listener.
-func (m *Mux) Group(name, advertise string) (raft.StreamLayer, error) {
+// onHungUp, unless nil, is told when a connection of the group has ended.
+func (m *Mux) Group(name, advertise string, onHungUp func()) (raft.StreamLayer, error) {
 	if name == "" || len(name) > 255 {
 		return nil, fmt.Errorf("group name %q must have 1 to 255 bytes", name)
 	}
 	if advertise == "" {
 		advertise = m.Addr()
 	}
+	if onHungUp == nil {
+		onHungUp = func() {}
+	}
 	l := &layer{
 		acceptor: newAcceptor(address(advertise)),
-		mux:      m, name: name,
+		mux:      m, name: name, onHungUp: onHungUp,
 		conns: map[net.Conn]struct{}{},
 	}
 	m.mu.Lock()

@@ -18,14 +18,14 @@ func TestMuxSortsConnectionsByTheirFirstByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	a, err := m.Group("job/0", "")
+	a, err := m.Group("job/0", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Group("job/0", ""); err == nil {
+	if _, err := m.Group("job/0", "", nil); err == nil {
 		t.Error("a group was registered twice")
 	}
-	if _, err := m.Group(strings.Repeat("x", 256), ""); err == nil {
+	if _, err := m.Group(strings.Repeat("x", 256), "", nil); err == nil {
 		t.Error("a name of 256 bytes was accepted")
 	}
 	if a.Addr().String() != m.Addr() || a.Addr().Network() != "tcp" {
@@ -77,7 +77,7 @@ func TestMuxSortsConnectionsByTheirFirstByte(t *testing.T) {
 		conn.Close()
 		t.Error("a closed group dials")
 	}
-	if _, err := m.Group("job/0", ""); err != nil {
+	if _, err := m.Group("job/0", "", nil); err != nil {
 		t.Errorf("the name is not free again: %v", err)
 	}
 }

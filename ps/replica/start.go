@@ -51,7 +51,8 @@ func (g *Group) start(d Disk, trans *transport) (err error) {
 	if err != nil {
 		return fmt.Errorf("cache log: %w", err)
 	}
-	if err := g.form(conf, logs); err != nil {
+	formed, err := g.form(conf, logs)
+	if err != nil {
 		return err
 	}
 	trans.held = g
@@ -68,6 +69,9 @@ func (g *Group) start(d Disk, trans *transport) (err error) {
 	}
 	close(g.ready)
 	g.watch()
+	if formed && g.cfg.Members[0].ID() == g.cfg.self().ID() {
+		g.watchers.Go(g.standFirst)
+	}
 	return nil
 }
 
@@ -91,20 +95,18 @@ func (g *Group) dropStaleLog(first, last uint64) error {
 	return g.store.DeleteRange(first, last)
 }
 
-// form writes the first entry of a new group's log, the same on every member.
-func (g *Group) form(conf *raft.Config, logs raft.LogStore) error {
+// form writes the first entry of a new group's log, the same on every member. formed
+// says that there was none.
+func (g *Group) form(conf *raft.Config, logs raft.LogStore) (formed bool, err error) {
 	exists, err := raft.HasExistingState(logs, g.store, g.snaps)
 	if err != nil {
-		return fmt.Errorf("look for data in %s: %w", g.cfg.Dir, err)
+		return false, fmt.Errorf("look for data in %s: %w", g.cfg.Dir, err)
 	}
-	if exists {
-		return nil
-	}
-	if g.cfg.Join {
-		return nil // the leader tells who the others are
+	if exists || g.cfg.Join { // to one that joins the leader tells who the others are
+		return false, nil
 	}
 	if !g.cfg.Bootstrap {
-		return fmt.Errorf("%s is empty: %w", g.cfg.Dir, ErrNoData)
+		return false, fmt.Errorf("%s is empty: %w", g.cfg.Dir, ErrNoData)
 	}
 	var voters raft.Configuration
 	for _, m := range g.cfg.Members {
@@ -113,12 +115,12 @@ func (g *Group) form(conf *raft.Config, logs raft.LogStore) error {
 		})
 	}
 	if g.cfg.Seed != nil {
-		return g.seed(voters)
+		return true, g.seed(voters)
 	}
 	if err := raft.BootstrapCluster(conf, logs, g.store, g.snaps, g.trans, voters); err != nil {
-		return fmt.Errorf("form group: %w", err)
+		return false, fmt.Errorf("form group: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // seedIndex and seedTerm are what a group that begins from a checkpoint has

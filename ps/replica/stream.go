@@ -20,8 +20,9 @@ import (
 // group and closes all of them with the group, which raft's transport does not.
 type layer struct {
 	*acceptor
-	mux  *Mux
-	name string
+	mux      *Mux
+	name     string
+	onHungUp func()
 
 	// mu guards conns and shut.
 	mu    sync.Mutex
@@ -128,6 +129,15 @@ type tracked struct {
 	net.Conn
 	layer *layer
 	age   *time.Timer // nil: it may grow old
+}
+
+// Read tells the layer when there is nothing more to read.
+func (t *tracked) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	if err != nil {
+		t.layer.onHungUp()
+	}
+	return n, err
 }
 
 func (t *tracked) Close() error {

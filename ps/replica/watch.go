@@ -19,6 +19,7 @@ func (g *Group) watch() {
 	g.watchers.Go(g.watchLeader)
 	g.watchers.Go(g.watchDisk)
 	g.watchers.Go(g.watchState)
+	g.watchers.Go(g.watchPeers)
 	g.poke()
 }
 

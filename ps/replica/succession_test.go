@@ -1,0 +1,63 @@
+package replica
+
+import (
+	"testing"
+	"time"
+)
+
+// A leader whose process is gone is succeeded although raft would wait for it
+// much longer than the test does.
+func TestDeadLeaderIsSucceededAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Minute }
+	c.tcp()
+	c.groups[2].stand()
+	if got := c.leader(-1); got != 2 {
+		t.Fatalf("n%d leads, want n2", got)
+	}
+	c.push([][]byte{configureCommand()})
+	c.train(1, 5, 10)
+	c.settled(5, 10) // so that no log is longer than that of n0
+	if err := c.muxes[2].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.leader(2); got != 0 {
+		t.Errorf("n%d leads, want n0, which is the first of those left", got)
+	}
+	c.close(2)
+	c.train(6, 10, 10)
+	c.settled(10, 10)
+}
+
+// A connection that ends while the leader's process is there changes nothing.
+func TestLeaderThatListensIsNotSucceeded(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Minute }
+	c.tcp()
+	c.groups[2].stand()
+	c.leader(-1)
+	c.push([][]byte{configureCommand()})
+	term := c.groups[0].raft.CurrentTerm()
+	for range 20 {
+		for _, g := range c.groups[:2] {
+			g.succeed()
+		}
+	}
+	c.train(1, 5, 10)
+	if got := c.groups[0].raft.CurrentTerm(); got != term {
+		t.Errorf("term %d, want still %d", got, term)
+	}
+}
+
+// A new group does not wait for raft's timeouts, and its first member leads.
+func TestNewGroupIsLedByItsFirstMember(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 15 * time.Second }
+	c.tcp()
+	if got := c.leader(-1); got != 0 {
+		t.Errorf("n%d leads, want n0", got)
+	}
+}
