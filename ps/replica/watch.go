@@ -20,6 +20,7 @@ func (g *Group) watch() {
 	g.watchers.Go(g.watchDisk)
 	g.watchers.Go(g.watchState)
 	g.watchers.Go(g.watchPeers)
+	g.watchers.Go(g.watchLeaving)
 	g.poke()
 }
 

@@ -1,0 +1,72 @@
+package replica
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The leader is lost for good when it has told nobody but the member that leaves
+// of its removal. That member has the longest log: it must lead once more.
+func TestMemberThatLeavesElectsALeader(t *testing.T) {
+	t.Parallel()
+	const rows = 10
+	c := newCluster(t, 4)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = time.Second }
+	c.memory()
+	c.leader(-1)
+	c.groups[0].stand()
+	eventually(t, "n0 leads", func() bool { return c.leads(-1) == 0 })
+	c.push([][]byte{configureCommand()})
+	c.train(1, 3, rows)
+
+	c.link(0, 1, false)
+	c.link(0, 2, false)
+	plan := slices.Clone(c.members)
+	plan[3].Role = Leaving
+	for _, g := range c.groups {
+		g.SetMembers(plan)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	changed := make(chan error, 1)
+	go func() { _, err := c.groups[0].Reconfigure(ctx); changed <- err }()
+	eventually(t, "n3 knows that it leaves", func() bool {
+		others, leaves := c.groups[3].leaves()
+		return leaves && len(others) == 3
+	})
+	c.close(0)
+	cancel()
+	if err := <-changed; err == nil {
+		t.Error("the change was committed by n0 and n3 alone")
+	}
+
+	eventually(t, "n1 or n2 leads a group without n3", func() bool {
+		leader := c.leads(3)
+		return leader > 0 && slices.Equal(c.groups[leader].Configuration().Voters, []string{"n0", "n1", "n2"})
+	})
+	c.close(3)
+	c.train(4, 6, rows)
+	c.settled(6, rows)
+}
+
+// One that was removed and does not know it disturbs nobody: the others have a
+// leader.
+func TestRemovedMemberDoesNotStand(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3).memory()
+	c.push([][]byte{configureCommand()})
+	c.train(1, 3, 10)
+	follower := (c.leader(-1) + 1) % 3
+	var voters []raft.Server
+	for i, m := range c.members {
+		if i != follower {
+			voters = append(voters, raft.Server{ID: raft.ServerID(m.ID()), Address: raft.ServerAddress(m.Address)})
+		}
+	}
+	if c.groups[follower].wouldBeElected(voters) {
+		t.Error("a replica would be elected although there is a leader")
+	}
+}
