@@ -31,33 +31,35 @@ type TableSurvey struct {
 	Gram []float64 `json:"gram,omitempty"`
 }
 
-// Merge adds the surveys of all shards, in their order.
+// Merge adds the surveys of all shards, of which there is at least one, in their
+// order.
 func Merge(parts []*Survey) (*Survey, error) {
-	var all *Survey
+	first := parts[0]
+	if n := len(first.Gates); n != 0 && n != len(first.Tables) {
+		return nil, fmt.Errorf("the survey of shard 0 has gates of %d tables, and %d tables", n, len(first.Tables))
+	}
+	all := &Survey{Thresholds: first.Thresholds, Gates: first.Gates, Planted: first.Planted}
+	for _, t := range first.Tables {
+		all.Tables = append(all.Tables, TableSurvey{Moments: make([]exact.Sum, len(t.Moments)), Gram: make([]float64, len(t.Gram))})
+	}
 	for i, p := range parts {
-		if all == nil {
-			all = &Survey{Thresholds: p.Thresholds, Gates: p.Gates, Planted: p.Planted, Tables: make([]TableSurvey, len(p.Tables))}
-		}
 		if len(p.Tables) != len(all.Tables) || len(p.Thresholds) != len(all.Thresholds) {
 			return nil, fmt.Errorf("the survey of shard %d has %d tables and %d thresholds, that of shard 0 %d and %d",
 				i, len(p.Tables), len(p.Thresholds), len(all.Tables), len(all.Thresholds))
 		}
 		for t, part := range p.Tables {
 			sum := &all.Tables[t]
+			if len(part.Moments) != len(sum.Moments) || len(part.Gram) != len(sum.Gram) {
+				return nil, fmt.Errorf("table %d of the survey of shard %d has %d dimensions and %d products, that of shard 0 %d and %d",
+					t, i, len(part.Moments), len(part.Gram), len(sum.Moments), len(sum.Gram))
+			}
 			sum.Rows += part.Rows
 			sum.Kept += part.Kept
-			if sum.Moments == nil {
-				sum.Moments = make([]exact.Sum, len(part.Moments))
-			}
 			for k, v := range part.Moments {
 				sum.Moments[k].Merge(v)
 			}
-			if sum.Gram == nil {
-				sum.Gram = append([]float64(nil), part.Gram...)
-			} else {
-				for k, v := range part.Gram {
-					sum.Gram[k] += v
-				}
+			for k, v := range part.Gram {
+				sum.Gram[k] += v
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -117,4 +118,36 @@ func TestSilentConnectionsDoNotOutliveTheMux(t *testing.T) {
 	case <-time.After(greetingTimeout / 2):
 		t.Error("the mux does not close")
 	}
+}
+
+// FuzzGreeting reads any bytes as the beginning of a connection: it is gRPC's, or
+// that of the group it names, or refused.
+func FuzzGreeting(f *testing.F) {
+	f.Add([]byte("PRI * HTTP/2.0"))
+	f.Add([]byte("\x01\x05job/0AppendEntries"))
+	f.Add([]byte("\x01\x05job/1"))
+	f.Add([]byte("\x01\xff"))
+	f.Add([]byte(nil))
+	group := newAcceptor(address("group"))
+	m := &Mux{grpc: newAcceptor(address("grpc")), groups: map[string]*layer{"job/0": {acceptor: group}}}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		near, far := net.Pipe()
+		defer near.Close()
+		go func() {
+			_, _ = far.Write(b) // as far as it is read
+			far.Close()
+		}()
+		target, first, err := m.greeting(near)
+		named := bytes.HasPrefix(b, []byte("\x01\x05job/0"))
+		switch {
+		case err != nil && target != nil:
+			t.Fatalf("a refused connection is given to %v", target.addr)
+		case err == nil && first != b[0]:
+			t.Fatalf("the first byte is %d, want %d", first, b[0])
+		case err == nil && target == group && !named, err == nil && target == m.grpc && b[0] == raftByte:
+			t.Fatalf("%q is given to %v", b, target.addr)
+		case err != nil && (named || len(b) > 0 && b[0] != raftByte):
+			t.Fatalf("%q is refused: %v", b, err)
+		}
+	})
 }
