@@ -100,14 +100,22 @@ func (l *leader) start(r *run, now time.Time) *write {
 	return l.move(r, now, r.begin)
 }
 
-func (l *leader) placeShards(r *run, now time.Time) *write {
-	cluster := r.job.Spec.Cluster
-	var names []string
+// takers names the servers that may be given replicas, and those that may not
+// because they are drained.
+func (l *leader) takers(now time.Time) (names, drained []string) {
 	for _, n := range l.live(rolePS, now) {
-		if !l.draining[n.name] {
+		if l.draining[n.name] {
+			drained = append(drained, n.name)
+		} else {
 			names = append(names, n.name)
 		}
 	}
+	return names, drained
+}
+
+func (l *leader) placeShards(r *run, now time.Time) *write {
+	cluster := r.job.Spec.Cluster
+	names, _ := l.takers(now)
 	if len(names) < cluster.PS {
 		return nil
 	}

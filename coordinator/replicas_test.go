@@ -172,6 +172,10 @@ func TestDrainIsRememberedByTheNextCoordinator(t *testing.T) {
 				t.Errorf("after a change of coordinators: %v", n)
 			}
 		}
+		name := submit(t, ctl, spec(t, "small", nil))
+		await(t, ctl, name, func(s *proto.JobStatus) bool {
+			return strings.Contains(s.GetDetail(), "2 of 3 have joined") && strings.Contains(s.GetDetail(), "ps-1")
+		})
 	})
 }
 

@@ -98,8 +98,13 @@ func (l *leader) detail(e *entry, now time.Time) string {
 
 func (l *leader) startDetail(r *run, now time.Time) string {
 	var waits []string
-	if servers, want := len(l.live(rolePS, now)), r.job.Spec.Cluster.PS; r.place == nil && servers < want {
-		waits = append(waits, fmt.Sprintf("waits for parameter servers: %d of %d have joined", servers, want))
+	if servers, drained := l.takers(now); r.place == nil && len(servers) < r.job.Spec.Cluster.PS {
+		wait := fmt.Sprintf("waits for parameter servers: %d of %d have joined", len(servers), r.job.Spec.Cluster.PS)
+		if len(drained) > 0 {
+			slices.Sort(drained)
+			wait += fmt.Sprintf(", not counting those that are drained (%s): fathom node undrain NAME takes one back", strings.Join(drained, ", "))
+		}
+		waits = append(waits, wait)
 	}
 	if r.plan.digest == "" {
 		workers := l.live(roleWorker, now)
