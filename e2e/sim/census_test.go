@@ -76,6 +76,8 @@ const (
 	workerJoined = "workers joined"
 	checkpointed = "checkpoints made"
 	restored     = "jobs restored from a checkpoint"
+	asyncDone    = "jobs of mode async trained to the end"
+	asyncRows    = "rows of mode async judged"
 
 	// Answers of the system, counted in its log.
 	answerLeft     = "replicas left service"

@@ -20,6 +20,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator"
 	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/coordinator/store"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps"
@@ -55,6 +56,7 @@ type cluster struct {
 	log     *slog.Logger
 	scratch string // snapshots and tail files, the only real files
 	calls   *calls
+	change  func(*job.Job) // makes another job of the usual one; may be nil
 
 	nodes []*node
 	// ghosts are stopped processes on their way out.

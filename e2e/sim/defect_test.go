@@ -34,6 +34,16 @@ var defects = []defect{
 	if status != Accepted {
 		s.recycle(c)
 `},
+	{"a copy of a lane of mode async is applied once more", "ps/fsm/apply.go",
+		"\tif status != Accepted {\n\t\ts.recycle(c)\n",
+		`	if status == Duplicate && s.model.schema.Async && defect("a copy of a lane of mode async is applied once more") {
+		for _, r := range c.push.Rows {
+			s.model.tables[s.model.tableIndex(r.Table)].table.UpdateRows(nil, r.Keys, r.Counts, r.Grads, s.model.open())
+		}
+	}
+	if status != Accepted {
+		s.recycle(c)
+`},
 	{"a snapshot lacks the pushes that wait", "ps/fsm/view.go",
 		"\tm.pending.eachChunk(func(c *chunk) { v.chunks = append(v.chunks, c.cmd) })\n",
 		`	if !defect("a snapshot lacks the pushes that wait") {
@@ -142,7 +152,7 @@ func TestDefectsAreFound(t *testing.T) {
 	// batch is how many schedules are run before it is looked whether one failed.
 	const batch = 10
 	run := func(name string, from int) (failed bool, out string) {
-		c := exec.Command(binary, "-test.run", "TestSimulation$", "-test.timeout", "20m", fmt.Sprint("-sim.first=", from), fmt.Sprint("-sim.seeds=", batch))
+		c := exec.Command(binary, "-test.run", "TestSimulation$|TestAsyncSimulation$", "-test.timeout", "20m", fmt.Sprint("-sim.first=", from), fmt.Sprint("-sim.seeds=", batch))
 		c.Env = append(os.Environ(), defectVariable+"="+name)
 		b, err := c.CombinedOutput()
 		return err != nil, string(b)

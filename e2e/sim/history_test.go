@@ -94,7 +94,9 @@ func (k *truth) pull(request, reply []byte) error {
 type calls struct {
 	wrong *verdict
 	truth *truth
-	rng   *rand.Rand // used under mu
+	// ledger stands in for the truth in mode async, where it depends on who was fast.
+	ledger *ledger
+	rng    *rand.Rand // used under mu
 
 	// twice, late and lost are probabilities.
 	twice, late, lost float64
@@ -166,7 +168,11 @@ func (c *calls) unary(node string) grpc.UnaryClientInterceptor {
 		}
 		c.end(op, a, err)
 		if err == nil && method == proto.ParameterServer_Pull_FullMethodName {
-			if err := c.truth.pull(q.GetBody(), a.GetBody()); err != nil {
+			check := c.truth.pull
+			if c.ledger != nil {
+				check = c.ledger.pulled
+			}
+			if err := check(q.GetBody(), a.GetBody()); err != nil {
 				c.wrong.Errorf("%s: %v", node, err)
 			}
 		}
@@ -196,11 +202,23 @@ func (c *calls) push(ctx context.Context, node, method string, q, a *proto.Frame
 		})
 	}
 	op := c.begin(node, method, q)
+	acknowledged := func(int64) {}
+	if c.ledger != nil {
+		done, err := c.ledger.pushed(q.GetBody(), c.now())
+		if err != nil {
+			c.wrong.Errorf("%s: %v", node, err)
+			return err
+		}
+		acknowledged = done
+	}
 	var err error
 	if c.mutate != nil {
 		err = c.mutate(ctx, method, q, a, call)
 	} else {
 		err = call(q)
+	}
+	if err == nil {
+		acknowledged(c.now())
 	}
 	if err == nil && lost {
 		seen.add(answerLost, 1)
@@ -269,8 +287,8 @@ func (c *calls) remember(node string, groups []*proto.GroupReport) {
 
 // reported checks the state of a replica.
 func (c *calls) reported(node string, g *proto.GroupReport) {
-	if g.GetError() != "" || !g.GetConfigured() {
-		return
+	if g.GetError() != "" || !g.GetConfigured() || c.ledger != nil && g.GetVersion() < steps {
+		return // in mode async only the state after the last step is one
 	}
 	if err := c.truth.state(stateKey{g.GetShard(), g.GetVersion()}, hex.EncodeToString(g.GetHash())); err != nil {
 		c.wrong.Errorf("%s: %v", node, err)
