@@ -21,7 +21,7 @@ defects: ## build the system with deliberate defects and want the simulation to 
 	cd e2e/sim && go test -run TestDefectsAreFound -count=1 -timeout 0 -v -sim.defects=$(or $(SEEDS),100)
 
 faults: ## kill and stop every role of a real cluster in every phase (about 10 minutes)
-	FATHOM_FAULTS=all go test ./e2e -run TestFaultsChangeNothing -count=1 -v -timeout 60m
+	FATHOM_FAULTS=all go test ./e2e -run 'TestFaultsChangeNothing|TestDivergedReplicaIsNamed' -count=1 -v -timeout 60m
 
 race: ## run the tests of the concurrent packages under the race detector
 	.ci/run race

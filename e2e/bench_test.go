@@ -29,6 +29,7 @@ type measurement struct {
 // TestBenchMeasuresEverything runs every benchmark at its smallest and checks
 // the form of what it prints, not how fast anything is.
 func TestBenchMeasuresEverything(t *testing.T) {
+	t.Parallel()
 	for kind, want := range map[string]struct {
 		cases []string // beginnings
 		units []string
@@ -43,6 +44,7 @@ func TestBenchMeasuresEverything(t *testing.T) {
 		"cluster": {[]string{"deepfm "}, []string{"samples/s"}},
 	} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			if kind == "cluster" && testing.Short() {
 				t.Skip("starts a cluster")
 			}
@@ -101,6 +103,7 @@ func measurementOf(t *testing.T, line string) measurement {
 }
 
 func TestBenchNamesTheNearest(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil, "bench", "gem")
 	if code := r.wait(time.Minute); code != 64 {
 		t.Errorf("exit code %d, want 64", code)

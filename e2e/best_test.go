@@ -36,6 +36,7 @@ func bestEpoch(t *testing.T, r *fathomRun) (best, last uint64) {
 // A job that goes back to its best validation ends with the very model that a
 // job of so many epochs has, on any cluster and whatever is killed.
 func TestTheBestModelIsRestored(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	restore := []string{"run", job, "--set", "spec.train.epochs=8", "--set", "spec.train.restore_best=true"}
 	r := start(t, nil, restore...)
@@ -51,9 +52,11 @@ func TestTheBestModelIsRestored(t *testing.T) {
 		}
 	}
 	t.Run("as after so many epochs", func(t *testing.T) {
+		t.Parallel()
 		same(t, start(t, nil, "run", job, "--set", "spec.train.epochs="+strconv.FormatUint(best, 10)).result(limit))
 	})
 	t.Run("another cluster, killed", func(t *testing.T) {
+		t.Parallel()
 		r := start(t, nil, append(restore, "--workers", "1", "--shards", "3")...)
 		r.leaderPast(60, limit)
 		for _, role := range []string{"coordinator", "ps"} {

@@ -41,6 +41,7 @@ func (r *fathomRun) killAll() {
 // TestRunIsResumedAfterTheWholeClusterWasKilled: from the servers' logs, and from
 // a checkpoint with a cluster of another size, the model is the undisturbed one.
 func TestRunIsResumedAfterTheWholeClusterWasKilled(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, "run", job).result(limit)
 	same := func(name string, got result) {
@@ -65,6 +66,7 @@ func TestRunIsResumedAfterTheWholeClusterWasKilled(t *testing.T) {
 }
 
 func TestCheckpointIsVerifiedAndDamageNamed(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(killedRun(t, writeFile(t, "small.yaml", smallJob), 50), "checkpoints")
 	out, _ := cli(t, 0, "checkpoint", "list", dir, "-o", "json")
 	var found []struct {
@@ -106,6 +108,7 @@ func TestCheckpointIsVerifiedAndDamageNamed(t *testing.T) {
 // TestHashOfEveryStep: runs on other clusters have the same hash at every step,
 // and a run with another seed is told apart at the first.
 func TestHashOfEveryStep(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	one := start(t, nil, "run", job)
 	want := one.result(limit)

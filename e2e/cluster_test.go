@@ -54,6 +54,7 @@ func authority(t *testing.T) (issue func(role, name string) string) {
 // A cluster whose processes are started one by one, with an etcd of its own,
 // is driven by the commands and gives the model of `fathom run`.
 func TestClusterStartedByHand(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, "run", job, "--ps", "1").result(limit)
 

@@ -24,6 +24,7 @@ spec:
 `
 
 func TestBadInputGetsOneClearMessage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -73,6 +74,7 @@ func TestBadInputGetsOneClearMessage(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

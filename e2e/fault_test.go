@@ -123,6 +123,7 @@ func newest(t *testing.T, server child, pattern string) string {
 // TestFaultsChangeNothing makes faults in a running cluster of real processes.
 // The model must be that of the undisturbed run.
 func TestFaultsChangeNothing(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", faultJob)
 	want := start(t, nil, "run", job).result(limit)
 	runs := map[string]func(t *testing.T, job string) *fathomRun{}
@@ -158,6 +159,7 @@ func TestFaultsChangeNothing(t *testing.T) {
 	}
 	for name, disturbed := range runs {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := disturbed(t, job)
 			if got := r.result(limit); got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
 				t.Errorf("model hash %s and test scores %+v, want %s and %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
@@ -185,13 +187,26 @@ func addPhases(scenarios map[string]func(*fathomRun)) {
 			}
 			scenarios[fmt.Sprintf("stop %s %s", role, phase)] = func(r *fathomRun) {
 				reached(r)
-				victim := r.children(role)[0]
-				r.signal(syscall.SIGSTOP, victim)
-				<-time.After(6 * time.Second) // longer than every patience
-				r.signal(syscall.SIGCONT, victim)
+				r.pause(r.children(role)[0])
 			}
 		}
 	}
+	scenarios["stop all servers while it trains"] = func(r *fathomRun) {
+		phases["while it trains"](r)
+		r.pause(r.children("ps")...)
+	}
+	scenarios["stop a worker and the coordinator while it trains"] = func(r *fathomRun) {
+		phases["while it trains"](r)
+		r.pause(r.children("worker")[0], r.children("coordinator")[0])
+	}
+}
+
+// pause stops processes for longer than every patience.
+func (r *fathomRun) pause(victims ...child) {
+	r.t.Helper()
+	r.signal(syscall.SIGSTOP, victims...)
+	<-time.After(6 * time.Second) // the length of the fault
+	r.signal(syscall.SIGCONT, victims...)
 }
 
 // killRestore goes on from a checkpoint and kills every server as soon as it runs,

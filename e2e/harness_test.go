@@ -49,6 +49,14 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	// Of the object store in TestCheckpointsInAnObjectStore, for every process there is.
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if built != "" {
 		os.RemoveAll(built)
@@ -79,6 +87,12 @@ func startIn(t *testing.T, workdir string, env []string, args ...string) *fathom
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startBinary(t, path, workdir, env, args...)
+}
+
+// startBinary is startIn with another binary.
+func startBinary(t *testing.T, path, workdir string, env []string, args ...string) *fathomRun {
+	t.Helper()
 	r := &fathomRun{t: t, workdir: workdir, done: make(chan struct{})}
 	r.cmd = exec.Command(path, args...)
 	if args[0] == "run" {

@@ -32,6 +32,7 @@ const hostileBytesMax = 256 << 20
 // A running cluster is sent everything that does not belong there: the job goes
 // on to the model it would have given, and no process grows without bound.
 func TestHostileInputChangesNothing(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, "run", job).result(limit)
 

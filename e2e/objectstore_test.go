@@ -13,16 +13,13 @@ import (
 // TestCheckpointsInAnObjectStore: a run that was killed goes on from a checkpoint
 // in an S3-compatible store, on a cluster of another size, to the same model.
 func TestCheckpointsInAnObjectStore(t *testing.T) {
+	t.Parallel()
 	backend := s3mem.New()
 	if err := backend.CreateBucket("models"); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(gofakes3.New(backend).Server())
 	t.Cleanup(server.Close)
-	for _, v := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
-		t.Setenv(v, "test")
-	}
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	location := fmt.Sprintf("s3://models/ctr?region=us-east-1&endpoint=%s&use_path_style=true", server.URL)
 
 	job := writeFile(t, "small.yaml", smallJob)

@@ -298,6 +298,7 @@ func (c *podCluster) at() []string {
 // model of `fathom run`; a rolling restart of the servers while they do so, as a
 // StatefulSet makes one, changes nothing. The workers end with the job.
 func TestRenderedPodsTrainTheSameModel(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	// Long enough for a restart of every server.
 	longer := []string{"--set", "spec.train.epochs=24"}

@@ -25,6 +25,7 @@ const searchJob = smallJob + `
 // when the coordinator and a worker are killed in the middle of a generation and
 // a shard's leader while the winner is trained.
 func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
+	t.Parallel()
 	const patience = 3 * time.Minute
 	job := writeFile(t, "search.yaml", searchJob)
 	alone := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1")

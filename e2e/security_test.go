@@ -23,6 +23,7 @@ import (
 // What can be reached of a running cluster without a certificate, or with one
 // that is for something else, is nothing; the run itself is not disturbed.
 func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob))
 	server := r.leaderPast(5, limit)
 	address := server.flag("--listen")

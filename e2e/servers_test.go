@@ -138,6 +138,7 @@ func kill(t *testing.T, c child, s syscall.Signal) {
 // Servers lose their disks, join, are drained and die in the majority while a
 // job trains: the model is that of the undisturbed run.
 func TestServersComeAndGoWhileTraining(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, append([]string{"run", job}, longJob...)...).result(limit)
 	r := start(t, nil, append([]string{"run", job}, longJob...)...)

@@ -37,6 +37,7 @@ func writeFile(t *testing.T, name, text string) string {
 }
 
 func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	first := start(t, nil, "run", job)
 	want := first.result(limit)
@@ -68,11 +69,13 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 		"portable code": {[]string{"FATHOM_CPU=portable"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			same(t, start(t, c.env, append([]string{"run", job}, c.flags...)...))
 		})
 	}
 	for role, signal := range map[string]syscall.Signal{"ps": syscall.SIGKILL, "worker": syscall.SIGKILL, "coordinator": syscall.SIGKILL} {
 		t.Run("killed "+role, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, nil, "run", job)
 			victim := r.leaderPast(30, limit)
 			if role != "ps" {
@@ -85,6 +88,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 		})
 	}
 	t.Run("all workers killed", func(t *testing.T) {
+		t.Parallel()
 		r := start(t, nil, "run", job)
 		r.leaderPast(30, limit)
 		for _, w := range r.children("worker") { // the run starts others
@@ -95,6 +99,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 		same(t, r)
 	})
 	t.Run("worker stopped", func(t *testing.T) {
+		t.Parallel()
 		r := start(t, nil, "run", job)
 		r.leaderPast(30, limit)
 		victim := r.children("worker")[0].pid
@@ -117,6 +122,7 @@ func TestSameModelWhateverTheClusterAndWhateverIsKilled(t *testing.T) {
 // another cluster. What is lost or applied twice, the state machine's own tests find;
 // here training ends, as good as in mode sync.
 func TestAsyncSurvivesKills(t *testing.T) {
+	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
 	r := start(t, nil, "run", job, "--set", "spec.train.mode=async", "--set", "spec.train.staleness=2", "--set", "spec.checkpoint.every_steps=10")
 	leader := r.leaderPast(20, limit)
@@ -136,11 +142,13 @@ func TestAsyncSurvivesKills(t *testing.T) {
 // Steps that wait for sums over all shards go on whoever is killed, also the
 // worker that adds them, and give the same model.
 func TestSumsOverShardsWhateverIsKilled(t *testing.T) {
+	t.Parallel()
 	run := []string{"run", writeFile(t, "small.yaml", smallJob), "--set", "spec.train.clip_norm=0.02",
 		"--set", "spec.train.optimizer.granularity=field", "--set", "spec.embedding.tables=per_field"}
 	want := start(t, nil, append(run, "--ps", "1", "--replicas", "1", "--shards", "1")...).result(limit)
 	for _, role := range []string{"ps", "worker"} {
 		t.Run("killed "+role, func(t *testing.T) {
+			t.Parallel()
 			r := start(t, nil, run...)
 			victim := r.leaderPast(30, limit)
 			if role != "ps" {
@@ -157,6 +165,7 @@ func TestSumsOverShardsWhateverIsKilled(t *testing.T) {
 }
 
 func TestInterruptLeavesNoProcess(t *testing.T) {
+	t.Parallel()
 	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob), "--set", "spec.train.epochs=200")
 	r.leaderPast(3, limit)
 	var started []child
