@@ -14,8 +14,8 @@ image: ## write container images for amd64 and arm64 to bin/image (TAG=name:tag)
 test: ## run every test
 	go test ./...
 
-sim: ## simulate SEEDS schedules of faults (default 1000), the first is FIRST
-	cd e2e/sim && go test -run 'TestSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
+sim: ## simulate SEEDS schedules of faults (default 1000), the first is FIRST, and a fifth as many in mode async
+	cd e2e/sim && go test -run 'TestSimulation$$|TestAsyncSimulation$$' -count=1 -timeout 0 -sim.seeds=$(or $(SEEDS),1000) -sim.first=$(or $(FIRST),1)
 
 defects: ## build the system with deliberate defects and want the simulation to find each (a few minutes)
 	cd e2e/sim && go test -run TestDefectsAreFound -count=1 -timeout 0 -v -sim.defects=$(or $(SEEDS),100)
