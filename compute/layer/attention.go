@@ -135,6 +135,9 @@ func (a *SelfAttention) forward(p [][]float32, lo, hi int, s *attentionScratch) 
 	switch {
 	case a.projects():
 		gemm.Gemm(false, true, rows, a.Out, a.In, x, a.In, p[3], a.In, y, a.Out, true)
+	case a.Residual && (a.Peri || !a.Norm):
+		kernel.AddReLU(y, x)
+		return
 	case a.Residual:
 		kernel.Add(y, x)
 	}
@@ -197,10 +200,12 @@ func (a *SelfAttention) Backward(p, dp [][]float32, dx, dy []float32) {
 	for _, d := range dp[:a.tensors()] {
 		clear(d)
 	}
-	kernel.ReLUGrad(dy, dy, a.y)
 	// Gamma and beta are sums over all samples, in order: several goroutines would
 	// only wait for each other.
 	at := a.atNorm()
+	if a.Norm {
+		kernel.ReLUGrad(dy, dy, a.y)
+	}
 	switch {
 	case a.Peri:
 		a.dMixed, a.dNormed = grow(a.dMixed, len(dy)), grow(a.dNormed, len(dx))
@@ -221,6 +226,9 @@ func (a *SelfAttention) Backward(p, dp [][]float32, dx, dy []float32) {
 func (a *SelfAttention) backward(p, dp [][]float32, dx, dy []float32, lo, hi int, s *attentionScratch, ended <-chan struct{}) {
 	dx, dy = a.rows(dx, a.In, lo, hi), a.rows(dy, a.Out, lo, hi)
 	rows, x := (hi-lo)*a.Fields, a.rows(a.x, a.In, lo, hi)
+	if !a.Norm {
+		kernel.ReLUGrad(dy, dy, a.rows(a.y, a.Out, lo, hi))
+	}
 	switch {
 	case a.projects():
 		gemm.Gemm(false, false, rows, a.In, a.Out, dy, a.Out, p[3], a.In, dx, a.In, false)
