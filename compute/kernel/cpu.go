@@ -17,6 +17,9 @@ const (
 // tests change it.
 var simd atomic.Bool
 
+// simd512 tells whether that may be 512-bit code.
+var simd512 atomic.Bool
+
 // chosen is the path's name, and what was wrong with FATHOM_CPU.
 var (
 	chosen    atomic.Value
@@ -38,6 +41,7 @@ func init() {
 func use(path string) {
 	chosen.Store(path)
 	simd.Store(path != Portable)
+	simd512.Store(path == AVX512)
 }
 
 // best is the fastest path of this machine.
@@ -68,6 +72,9 @@ func Path() string { return chosen.Load().(string) }
 
 // SIMD tells whether vector code is in use.
 func SIMD() bool { return simd.Load() }
+
+// wide tells whether vector code of 512 bits is in use, where there is any.
+func wide() bool { return simd512.Load() }
 
 // CPU returns the code path in use, and an error when FATHOM_CPU asked for one
 // that is unknown or not available here (the best one is in use then).

@@ -33,13 +33,12 @@ func Axpy(alpha float32, x, y []float32) {
 
 // Scale multiplies x by alpha.
 func Scale(alpha float32, x []float32) {
-	n := 0
 	if SIMD() && len(x) >= vector {
-		n = len(x) &^ (vector - 1)
-		scaleVector(alpha, &x[0], n)
+		scaleVector(alpha, &x[0], len(x))
+		return
 	}
-	for ; n < len(x); n++ {
-		x[n] = Canonical(x[n] * alpha)
+	for i, v := range x {
+		x[i] = Canonical(v * alpha)
 	}
 }
 

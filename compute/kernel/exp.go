@@ -76,9 +76,13 @@ func Tanh(x float32) float32 {
 func ExpSlice(dst, x []float32) {
 	check("ExpSlice", len(dst), len(x))
 	i := 0
-	if SIMD() && len(x) >= vector {
-		i = len(x) &^ (vector - 1)
-		expVector(&dst[0], &x[0], i)
+	if wide() && len(x) >= 2*vector {
+		i = len(x) &^ (2*vector - 1)
+		expVector512(&dst[0], &x[0], i)
+	}
+	if n := (len(x) - i) &^ (vector - 1); SIMD() && n > 0 {
+		expVector(&dst[i], &x[i], n)
+		i += n
 	}
 	for ; i < len(x); i++ {
 		dst[i] = Exp(x[i])

@@ -153,20 +153,25 @@ func compareSigmoid(t *testing.T, path string, got, in []float32) {
 	}
 }
 
-func BenchmarkSigmoidSlice(b *testing.B) {
+func BenchmarkFunctions(b *testing.B) {
 	x := make([]float32, 4096)
 	for i := range x {
 		x[i] = float32(i-2048) / 256
 	}
 	dst := make([]float32, len(x))
-	for _, path := range Paths() {
-		b.Run(path, func(b *testing.B) {
-			restore, _ := SetPath(path)
-			defer restore()
-			for b.Loop() {
-				SigmoidSlice(dst, x)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(x)), "ns/element")
-		})
+	for _, f := range []struct {
+		name string
+		run  func(dst, x []float32)
+	}{{"Sigmoid", SigmoidSlice}, {"Exp", ExpSlice}} {
+		for _, path := range Paths() {
+			b.Run(f.name+"/"+path, func(b *testing.B) {
+				restore, _ := SetPath(path)
+				defer restore()
+				for b.Loop() {
+					f.run(dst, x)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(x)), "ns/element")
+			})
+		}
 	}
 }

@@ -1,7 +1,8 @@
 package kernel
 
 // The vector code is called only where hasPath(AVX2) holds, with n at least 1
-// (the reductions) or a positive multiple of vector (the rest).
+// (the reductions), at least vector (scaleVector) or a positive multiple of
+// vector (the rest).
 
 //go:noescape
 func dotVector(x, y *float32, n int) float32
@@ -35,6 +36,12 @@ func sigmoidVector(dst, x *float32, n int)
 
 //go:noescape
 func expVector(dst, x *float32, n int)
+
+// expVector512 takes a positive multiple of 16. It is called only where
+// hasPath(AVX512) holds.
+//
+//go:noescape
+func expVector512(dst, x *float32, n int)
 
 //go:noescape
 func tanhVector(dst, x *float32, n int)

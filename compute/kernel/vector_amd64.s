@@ -148,6 +148,13 @@ TEXT ·scaleVector(SB), NOSPLIT, $0-24
 	MOVQ x+8(FP), DI
 	MOVQ n+16(FP), CX
 	VBROADCASTSS nanConst<>(SB), Y15
+	// The last eight are computed before anything is stored, because they may
+	// overlap the eight before them.
+	VMOVUPS -32(DI)(CX*4), Y2
+	VMULPS  Y0, Y2, Y2
+	CANONICAL(Y2, Y15, Y3)
+	LEAQ    -32(DI)(CX*4), AX
+	JMP     scalecheck
 
 scale:
 	VMOVUPS (DI), Y1
@@ -155,8 +162,10 @@ scale:
 	CANONICAL(Y1, Y15, Y3)
 	VMOVUPS Y1, (DI)
 	ADDQ    $32, DI
-	SUBQ    $8, CX
-	JNZ     scale
+scalecheck:
+	CMPQ    DI, AX
+	JLT     scale
+	VMOVUPS Y2, (AX)
 	VZEROUPPER
 	RET
 

@@ -17,4 +17,5 @@ func reluGradVector(dx, dy, y *float32, n int)                { panic(noVector) 
 func momentsVector(u, w, m, v, g *float32, n int, c *Moments) { panic(noVector) }
 func sigmoidVector(dst, x *float32, n int)                    { panic(noVector) }
 func expVector(dst, x *float32, n int)                        { panic(noVector) }
+func expVector512(dst, x *float32, n int)                     { panic(noVector) }
 func tanhVector(dst, x *float32, n int)                       { panic(noVector) }
