@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/fathom-train/fathom/coordinator/client"
@@ -97,6 +98,7 @@ func New(cfg Config) (*Server, error) {
 	s.metrics = newMetrics(cfg.Registerer, s)
 	options := append(cfg.Identity.Interceptors(cfg.Logger),
 		grpc.ForceServerCodecV2(frame.Codec{}),
+		experimental.BufferPool(frame.Pool),
 		grpc.ChainUnaryInterceptor(recycle),
 		grpc.MaxRecvMsgSize(frame.MaxMessage),
 		grpc.MaxSendMsgSize(frame.MaxMessage),

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -217,6 +218,7 @@ func (r *remote) conn(address string) (*grpc.ClientConn, error) {
 			grpc.ForceCodecV2(frame.Codec{}),
 			grpc.MaxCallRecvMsgSize(frame.MaxMessage),
 			grpc.MaxCallSendMsgSize(frame.MaxMessage)),
+		experimental.WithBufferPool(frame.Pool),
 		grpc.WithInitialWindowSize(16 << 20),
 		grpc.WithInitialConnWindowSize(32 << 20),
 		grpc.WithReadBufferSize(512 << 10),

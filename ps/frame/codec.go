@@ -42,10 +42,10 @@ var _ encoding.CodecV2 = Codec{}
 type Reply struct{ Body *[]byte }
 
 // Get returns a buffer of n bytes with arbitrary content for a Reply.
-func Get(n int) *[]byte { return mem.DefaultBufferPool().Get(n) }
+func Get(n int) *[]byte { return Pool.Get(n) }
 
 // Put gives a buffer back that was not sent.
-func Put(b *[]byte) { mem.DefaultBufferPool().Put(b) }
+func Put(b *[]byte) { Pool.Put(b) }
 
 // Name is that of the protobuf codec, whose wire format this one speaks.
 func (Codec) Name() string { return grpcproto.Name }
@@ -56,7 +56,7 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	case *proto.Frame:
 		return appendBody(mem.SliceBuffer(f.GetBody())), nil
 	case *Reply:
-		return appendBody(mem.NewBuffer(f.Body, mem.DefaultBufferPool())), nil
+		return appendBody(mem.NewBuffer(f.Body, Pool)), nil
 	}
 	return encoding.GetCodecV2(grpcproto.Name).Marshal(v)
 }

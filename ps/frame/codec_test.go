@@ -119,3 +119,21 @@ func FuzzUnmarshal(f *testing.F) {
 		}
 	})
 }
+
+func TestPoolGivesWhatIsAskedFor(t *testing.T) {
+	for _, n := range []int{0, 1, 255, 256, 257, 5000, 1 << 20, 1<<20 + 1, MaxMessage, MaxMessage + 1} {
+		b := Get(n)
+		if len(*b) != n {
+			t.Fatalf("a buffer of %d bytes has %d", n, len(*b))
+		}
+		if n > 0 && n <= MaxMessage && cap(*b) >= max(2*n, 512) {
+			t.Errorf("a buffer of %d bytes holds %d", n, cap(*b))
+		}
+		Put(b)
+	}
+	odd := make([]byte, 3000)
+	Put(&odd) // not the pool's
+	if b := Get(3000); cap(*b) != 4096 {
+		t.Errorf("the pool hands out a buffer of %d bytes that is not its own", cap(*b))
+	}
+}
