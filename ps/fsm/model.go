@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/ps/table"
@@ -157,11 +158,8 @@ var gradientBits = math.Float32bits(1 << 51)
 // usable reports the first gradient that is NaN, infinite or 2^51 or more; -1
 // when there is none.
 func usable(g []float32) int {
-	var worst uint32
-	for _, x := range g {
-		worst = max(worst, math.Float32bits(x)&0x7fffffff)
-	}
-	if worst < gradientBits {
+	// A sum of squares is no less than any of them, and NaN is not less than a bound.
+	if kernel.SumSquares(g) < 1<<102 {
 		return -1
 	}
 	return slices.IndexFunc(g, func(x float32) bool { return math.Float32bits(x)&0x7fffffff >= gradientBits })
