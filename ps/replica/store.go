@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
@@ -66,7 +67,7 @@ type Files interface {
 
 // openWAL opens the log in dir; nil files are those of the operating system.
 // The library panics on some damage.
-func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (w *wal.WAL, err error) {
+func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (d *lent, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = damaged(dir, "open log: %v", p)
@@ -75,19 +76,21 @@ func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (w 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
-	if files == nil {
-		w, err = wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger))
-	} else {
-		w, err = wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger),
-			wal.WithSegmentFiler(segment.NewFiler(dir, files)), wal.WithMetaStore(files.Meta()))
+	var vfs types.VFS = systemFiles()
+	var meta types.MetaStore = &metadb.BoltMetaDB{}
+	if files != nil {
+		vfs, meta = files, files.Meta()
 	}
+	codec := new(lender)
+	w, err := wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger), wal.WithCodec(codec),
+		wal.WithSegmentFiler(lenderSegments{segment.NewFiler(dir, vfs)}), wal.WithMetaStore(lenderMeta{meta}))
 	if errors.Is(err, wal.ErrCorrupt) {
 		return nil, damaged(dir, "open log: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", dir, err)
 	}
-	return w, nil
+	return &lent{w, codec}, nil
 }
 
 // newStore wraps an open disk; tailPath is its tail file.
