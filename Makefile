@@ -7,8 +7,8 @@ build: ## build the static binary bin/fathom
 
 TAG ?= registry.example/fathom:dev
 image: ## write container images for amd64 and arm64 to bin/image (TAG=name:tag), without a daemon
-	CGO_ENABLED=0 GOARCH=amd64 go build -trimpath -o bin/fathom-amd64 ./cmd/fathom
-	CGO_ENABLED=0 GOARCH=arm64 go build -trimpath -o bin/fathom-arm64 ./cmd/fathom
+	CGO_ENABLED=0 GOARCH=amd64 go build -trimpath -ldflags='-s -w' -o bin/fathom-amd64 ./cmd/fathom
+	CGO_ENABLED=0 GOARCH=arm64 go build -trimpath -ldflags='-s -w' -o bin/fathom-arm64 ./cmd/fathom
 	go run ./cmd/image -out bin/image -tag $(TAG) bin/fathom-amd64 bin/fathom-arm64
 
 test: ## run every test

@@ -38,7 +38,7 @@ var ErrBinary = errors.New("cannot be put into an image")
 // architectures by what the binary's header says.
 var architectures = map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}
 
-// Write makes dir/oci, an OCI layout with one image for each binary, and
+// Write makes dir/oci, an OCI layout of an index with one image for each binary, and
 // dir/fathom-ARCH.tar for each. tag is the name under which docker knows it. It
 // returns the digest of the index.
 func Write(dir, tag string, binaries []string) (digest string, err error) {
@@ -68,13 +68,18 @@ func Write(dir, tag string, binaries []string) (digest string, err error) {
 			return "", fmt.Errorf("image of %s: %w", path, err)
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+			Add: described{image}, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
 	}
 	oci := filepath.Join(dir, "oci")
 	if err := os.RemoveAll(oci); err != nil {
 		return "", fmt.Errorf("image: %w", err)
 	}
-	if _, err := layout.Write(oci, index); err != nil {
+	// The layout has one entry, so that tools need not be told which is meant.
+	files, err := layout.Write(oci, mutate.IndexMediaType(empty.Index, types.OCIImageIndex))
+	if err == nil {
+		err = files.AppendIndex(index, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": ref.TagStr()}))
+	}
+	if err != nil {
 		return "", fmt.Errorf("image: write %s: %w", oci, err)
 	}
 	h, err := index.Digest()
@@ -82,6 +87,20 @@ func Write(dir, tag string, binaries []string) (digest string, err error) {
 		return "", fmt.Errorf("image: %w", err)
 	}
 	return h.String(), nil
+}
+
+// described is an image whose entry in an index says no more than it must: tools
+// leave out what they do not know, and the digest would be another one.
+type described struct{ v1.Image }
+
+// Descriptor returns the entry.
+func (d described) Descriptor() (*v1.Descriptor, error) {
+	digest, err := d.Digest()
+	if err != nil {
+		return nil, err
+	}
+	size, err := d.Size()
+	return &v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: digest, Size: size}, err
 }
 
 // architecture tells for which one a binary is, which must need nothing else.
@@ -138,7 +157,8 @@ func build(path, arch string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), mutate.Addendum{
+	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	image, err := mutate.Append(base, mutate.Addendum{
 		Layer: layer, MediaType: types.OCILayer, History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "fathom"}})
 	if err != nil {
 		return nil, err

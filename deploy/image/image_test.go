@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/fathom-train/fathom/deploy/image"
@@ -47,7 +48,16 @@ func TestImagesAreWholeAndRepeatable(t *testing.T) {
 	if err != nil || again != digest {
 		t.Errorf("written again: %s, %v, want %s", again, err, digest)
 	}
-	index, err := layout.ImageIndexFromPath(filepath.Join(dir, "oci"))
+	whole, err := layout.ImageIndexFromPath(filepath.Join(dir, "oci"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Tools that copy the layout want one thing in it, of the kinds of OCI.
+	top, err := whole.IndexManifest()
+	if err != nil || len(top.Manifests) != 1 || top.Manifests[0].Digest.String() != digest || top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "v1" {
+		t.Fatalf("the layout holds %+v, %v", top, err)
+	}
+	index, err := whole.ImageIndex(top.Manifests[0].Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +69,15 @@ func TestImagesAreWholeAndRepeatable(t *testing.T) {
 		t.Fatalf("%d images, %v, want 2", len(manifest.Manifests), err)
 	}
 	for i, arch := range []string{"amd64", "arm64"} {
-		if p := manifest.Manifests[i].Platform; p == nil || p.Architecture != arch || p.OS != "linux" {
-			t.Errorf("image %d is for %v", i, p)
+		if p := manifest.Manifests[i].Platform; p == nil || p.Architecture != arch || p.OS != "linux" || manifest.Manifests[i].ArtifactType != "" {
+			t.Errorf("image %d is for %v, %+v", i, p, manifest.Manifests[i])
+		}
+		stored, err := index.Image(manifest.Manifests[i].Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := stored.Manifest(); err != nil || m.Config.MediaType != types.OCIConfigJSON || m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer {
+			t.Errorf("%s: %+v, %v", arch, m, err)
 		}
 		im, err := tarball.ImageFromPath(filepath.Join(dir, "fathom-"+arch+".tar"), nil)
 		if err != nil {
