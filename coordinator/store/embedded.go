@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -18,6 +19,10 @@ const (
 	// embeddedQuotaBytes bounds the database of an embedded server; the
 	// coordinator keeps far less than a tenth of it.
 	embeddedQuotaBytes = 1 << 30
+	// requestBytesMax bounds one request: the largest write there is, with its keys.
+	requestBytesMax = ValueBytesMax + 100<<10
+	// embeddedStreamsMax bounds the calls of one connection that are under way.
+	embeddedStreamsMax = 128
 	// embeddedHistory is how many old revisions are kept for watchers.
 	embeddedHistory = "1000"
 	// embeddedStartTimeout bounds opening the database and electing itself.
@@ -113,8 +118,15 @@ func embeddedConfig(cfg EmbeddedConfig) (*embed.Config, error) {
 	c.InitialClusterToken = "fathom"
 	c.QuotaBackendBytes = embeddedQuotaBytes
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModeRevision, embeddedHistory
+	c.MaxRequestBytes, c.MaxConcurrentStreams = requestBytesMax, embeddedStreamsMax
 	c.EnableGRPCGateway = false
 	if cfg.CredentialsDir != "" {
+		for _, u := range append(c.ListenClientUrls, c.ListenPeerUrls...) {
+			if u.Scheme != "https" { // etcd would ignore the certificates, and serve in plain text
+				return nil, fmt.Errorf("start etcd: %s: with credentials the URLs must be https", u.String())
+			}
+		}
+		c.TlsMinVersion = string(tlsutil.TLSVersion13)
 		c.ClientTLSInfo = secured(cfg.CredentialsDir, identity.Coordinator)
 		c.PeerTLSInfo = secured(cfg.CredentialsDir, identity.Etcd)
 	}

@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -344,11 +349,55 @@ func TestEmbeddedServerKeepsWhatItAcknowledged(t *testing.T) {
 	}
 }
 
+// The server itself has limits: whoever gets in is not bound by those of Store.
+func TestEmbeddedServerHasLimits(t *testing.T) {
+	e, err := StartEmbedded(EmbeddedConfig{Name: "etcd-0", DataDir: t.TempDir(), ClientURL: "http://127.0.0.1:0", PeerURL: "http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{e.ClientURL()}, MaxCallSendMsgSize: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for size, taken := range map[int]bool{ValueBytesMax: true, requestBytesMax: false, 32 << 20: false} {
+		if _, err := c.Put(testContext(t), "k", strings.Repeat("x", size)); (err == nil) != taken {
+			t.Errorf("a value of %d bytes: %v", size, err)
+		}
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(e.ClientURL(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := framer.ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, ok := frame.(*http2.SettingsFrame)
+	if !ok {
+		t.Fatalf("began with %v", frame)
+	}
+	if n, ok := settings.Value(http2.SettingMaxConcurrentStreams); !ok || n != embeddedStreamsMax {
+		t.Errorf("%d calls of a connection at a time, %v", n, ok)
+	}
+}
+
 func TestEmbeddedConfigurationFaultsAreNamed(t *testing.T) {
 	for _, cfg := range []EmbeddedConfig{
 		{},
 		{Name: "n", DataDir: t.TempDir(), ClientURL: "::", PeerURL: "http://127.0.0.1:0"},
 		{Name: "n", DataDir: t.TempDir(), ClientURL: "http://127.0.0.1:0", PeerURL: "::"},
+		{Name: "n", DataDir: t.TempDir(), ClientURL: "http://127.0.0.1:0", PeerURL: "https://127.0.0.1:0", CredentialsDir: t.TempDir()},
+		{Name: "n", DataDir: t.TempDir(), ClientURL: "https://127.0.0.1:0", PeerURL: "http://127.0.0.1:0", CredentialsDir: t.TempDir()},
 		{Name: "n", DataDir: "/dev/null/x", ClientURL: "http://127.0.0.1:0", PeerURL: "http://127.0.0.1:0"},
 	} {
 		if e, err := StartEmbedded(cfg); err == nil {
