@@ -67,7 +67,9 @@ func (a *app) newCoordinator() *cobra.Command {
 				}
 				var scaler *scale.Scaler
 				if kube != nil {
-					scaler = scale.New(kube, demandOf(s), p.log)
+					scaler = scale.New(kube, demandOf(s), p.log, func(action, job, target, detail string) {
+						p.identity.Acted(action, job, target, detail, nil)
+					})
 				}
 				return coordinatorProcess{s, etcd, scaler}, []string{"listen", s.Addr()}, nil
 			})

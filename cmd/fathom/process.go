@@ -20,8 +20,10 @@ type processFlags struct {
 	// advertised is the address of metrics told to others.
 	advertised string
 	profile    string
-	log        logLevel
-	security   securityFlags
+	// auditFile is where the audit trail goes besides standard output.
+	auditFile string
+	log       logLevel
+	security  securityFlags
 }
 
 func (f *processFlags) add(cmd *cobra.Command, role string) {
@@ -29,6 +31,7 @@ func (f *processFlags) add(cmd *cobra.Command, role string) {
 	cmd.Flags().StringVar(&f.metrics, "metrics", "127.0.0.1:0", "HTTP address of /metrics, /healthz and /logs")
 	cmd.Flags().StringVar(&f.advertised, "advertise-metrics", "", "address of them told to others (default the one listened on)")
 	cmd.Flags().StringVar(&f.profile, "profile", "", "write pprof files of this process to this directory when it ends")
+	cmd.Flags().StringVar(&f.auditFile, "audit-file", "", "append the audit trail to this file, too; it is put aside at 16 MiB, the newest 4 are kept")
 	f.log.add(cmd)
 	f.security.add(cmd)
 	mustRequire(cmd, "name")
@@ -98,6 +101,11 @@ func (a *app) runProcess(ctx context.Context, role identity.Role, f *processFlag
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", role, f.name, err)
 	}
+	closeAudit, err := f.audit(self, log, a.out)
+	if err != nil {
+		return inputError{err}
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	e, err := openEndpoint(f.metrics, ring, self)
 	if err != nil {
 		return err
@@ -125,6 +133,24 @@ func (a *app) runProcess(ctx context.Context, role identity.Role, f *processFlag
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// audit begins the audit trail of the process, on its standard output and in the
+// file that was asked for. The process closes it after all that serves.
+func (f *processFlags) audit(self *identity.Source, log *slog.Logger, out io.Writer) (closeFile func() error, err error) {
+	trail, closeFile := []io.Writer{out}, func() error { return nil }
+	if f.auditFile != "" {
+		if self == nil {
+			return nil, errors.New("--audit-file goes with certificates, which tell who asked: not with --insecure")
+		}
+		file, err := openAuditFile(f.auditFile)
+		if err != nil {
+			return nil, err
+		}
+		trail, closeFile = append(trail, file), file.close
+	}
+	self.SetAudit(identity.NewAudit(f.name, log, trail...))
+	return closeFile, nil
 }
 
 // newLogger writes text lines of at least the level.

@@ -95,6 +95,7 @@ type Scaler struct {
 	api    API
 	demand func() (Demand, bool)
 	log    *slog.Logger
+	acted  func(action, job, target, detail string)
 	// evicted is when this process had pods replaced; it only paces.
 	evicted []time.Time
 	// said is when a line was logged last.
@@ -102,9 +103,10 @@ type Scaler struct {
 }
 
 // New returns a Scaler. demand says what is wanted; false while another
-// coordinator leads.
-func New(api API, demand func() (Demand, bool), log *slog.Logger) *Scaler {
-	return &Scaler{api: api, demand: demand, log: log, said: map[string]time.Time{}}
+// coordinator leads. acted is told what was done to the workers of a job, for the
+// audit trail.
+func New(api API, demand func() (Demand, bool), log *slog.Logger, acted func(action, job, target, detail string)) *Scaler {
+	return &Scaler{api: api, demand: demand, log: log, acted: acted, said: map[string]time.Time{}}
 }
 
 // Run works until ctx ends.
@@ -189,8 +191,9 @@ func (s *Scaler) resize(ctx context.Context, d Demand, set *Set, n int) error {
 	if n == set.Parallelism {
 		return nil // only noted whose they are
 	}
-	s.log.Info("audit", "action", "resize workers", "caller", "leading coordinator", "job", d.Job, "run", d.Run, "from", set.Parallelism, "to", n)
-	return s.api.Tell(ctx, set, "WorkersResized", fmt.Sprintf("from %d to %d workers for %s", set.Parallelism, n, d.Run))
+	what := fmt.Sprintf("from %d to %d workers for %s", set.Parallelism, n, d.Run)
+	s.acted("resize workers", d.Job, "", what)
+	return s.api.Tell(ctx, set, "WorkersResized", what)
 }
 
 // victim is a worker to be replaced.
@@ -214,7 +217,7 @@ func (s *Scaler) replace(ctx context.Context, d Demand, set *Set, now time.Time)
 			return fmt.Errorf("replace worker %s: %w", v.pod.Node, err)
 		}
 		s.evicted = append(s.evicted, now)
-		s.log.Info("audit", "action", "replace worker", "caller", "leading coordinator", "job", d.Job, "node", v.pod.Node, "pod", v.pod.Name, "reason", v.why)
+		s.acted("replace worker", d.Job, v.pod.Node, v.why)
 		if err := s.api.Tell(ctx, set, "WorkerReplaced", fmt.Sprintf("pod %s of %s: %s", v.pod.Name, v.pod.Node, v.why)); err != nil {
 			return err
 		}

@@ -28,7 +28,10 @@ func lead(api API, d Demand) *leader {
 		d.Since = time.Now().Add(-time.Hour)
 	}
 	l := &leader{leads: true, demand: d}
-	l.scaler = New(api, func() (Demand, bool) { return l.demand, l.leads }, slog.New(slog.NewTextHandler(&l.log, nil)))
+	l.scaler = New(api, func() (Demand, bool) { return l.demand, l.leads }, slog.New(slog.NewTextHandler(&l.log, nil)),
+		func(action, job, target, detail string) {
+			fmt.Fprintf(&l.log, "%s: %s %s: %s\n", job, action, target, detail)
+		})
 	return l
 }
 
@@ -107,7 +110,7 @@ func TestWorkersFollowTheJobs(t *testing.T) {
 	if !slices.Equal(reasons, []string{"WorkersResized", "WorkersResized"}) {
 		t.Errorf("events %v", reasons)
 	}
-	if !strings.Contains(second.log.String(), `msg=audit action="resize workers"`) {
+	if !strings.Contains(second.log.String(), "quickstart: resize workers ") {
 		t.Errorf("no record: %s", second.log.String())
 	}
 }
@@ -219,7 +222,7 @@ func TestHangingWorkersAreReplaced(t *testing.T) {
 			if !slices.Equal(f.evicted, want) {
 				t.Errorf("replaced %v, want %v", f.evicted, want)
 			}
-			if recorded := strings.Contains(l.log.String(), `msg=audit action="replace worker"`) && len(f.events) == 1; recorded != c.want {
+			if recorded := strings.Contains(l.log.String(), "quickstart: replace worker quickstart-worker-2: ") && len(f.events) == 1; recorded != c.want {
 				t.Errorf("recorded: %v; %s", recorded, l.log.String())
 			}
 		})

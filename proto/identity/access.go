@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,8 +18,8 @@ import (
 // Rule says who may call a method.
 type Rule struct {
 	Roles []Role
-	// Audited calls change what people decide about: each is logged with who
-	// made it.
+	// Audited calls of people are noted in the audit trail: what changes
+	// something, and what takes a model away.
 	Audited bool
 }
 
@@ -44,7 +45,7 @@ var Rules = map[string]Rule{
 	proto.Membership_ReportEvaluation_FullMethodName: {Roles: []Role{Worker}},
 
 	proto.ParameterServer_Pull_FullMethodName:        {Roles: []Role{Worker, Admin}}, // Admin: fathom export
-	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker, Admin}},
+	proto.ParameterServer_Scan_FullMethodName:        {Roles: []Role{Worker, Admin}, Audited: true},
 	proto.ParameterServer_Push_FullMethodName:        {Roles: []Role{Worker}},
 	proto.ParameterServer_Partial_FullMethodName:     {Roles: []Role{Worker}},
 	proto.ParameterServer_Hashes_FullMethodName:      {Roles: people},
@@ -57,36 +58,33 @@ var Rules = map[string]Rule{
 // Allowed tells whether the role may call the method.
 func Allowed(method string, role Role) bool { return slices.Contains(Rules[method].Roles, role) }
 
-// contextKey is of the caller in a call's context.
-type contextKey struct{}
-
-// Caller returns who makes the call that ctx is of; false where connections
-// are not secured.
-func Caller(ctx context.Context) (Identity, bool) {
-	i, ok := ctx.Value(contextKey{}).(Identity)
-	return i, ok
-}
-
-// Interceptors check every call of a server against Rules. They are for servers
-// whose credentials are a Source's; a nil Source checks nothing.
+// Interceptors check every call of a server against Rules and note those of the
+// audit trail. They are for servers whose credentials are a Source's; a nil
+// Source checks nothing.
 func (s *Source) Interceptors(log *slog.Logger) []grpc.ServerOption {
 	if s == nil {
 		return nil
 	}
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			ctx, err := admit(ctx, info.FullMethod, log)
-			if err != nil {
-				return nil, err
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+			began := time.Now()
+			who, err := admit(ctx, info.FullMethod, log)
+			refused := err != nil
+			if !refused {
+				reply, err = handler(context.WithValue(ctx, callerKey{}, who), req)
 			}
-			return handler(ctx, req)
+			s.audit.call(info.FullMethod, who, began, req, reply, refused, err)
+			return reply, err
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			ctx, err := admit(stream.Context(), info.FullMethod, log)
-			if err != nil {
-				return err
+			began := time.Now()
+			who, err := admit(stream.Context(), info.FullMethod, log)
+			refused := err != nil
+			if !refused {
+				err = handler(srv, admitted{stream, context.WithValue(stream.Context(), callerKey{}, who)})
 			}
-			return handler(srv, admitted{stream, ctx})
+			s.audit.call(info.FullMethod, who, began, nil, nil, refused, err)
+			return err
 		}),
 	}
 }
@@ -99,26 +97,22 @@ type admitted struct {
 
 func (a admitted) Context() context.Context { return a.ctx }
 
-func admit(ctx context.Context, method string, log *slog.Logger) (context.Context, error) {
+// admit tells who makes a call, and whether the rules let them.
+func admit(ctx context.Context, method string, log *slog.Logger) (who caller, err error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "the connection has no peer")
+		return who, status.Error(codes.Unauthenticated, "the connection has no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "the connection is not secured")
+		return who, status.Error(codes.Unauthenticated, "the connection is not secured")
 	}
-	caller, err := peerOf(info.State)
-	if err != nil {
-		return nil, status.Error(codes.Unauthenticated, err.Error())
+	if who, err = callerOf(info.State, p.Addr.String()); err != nil {
+		return who, status.Error(codes.Unauthenticated, err.Error())
 	}
-	rule := Rules[method]
-	if !slices.Contains(rule.Roles, caller.Role) {
-		log.Warn("refused a call", "method", method, "caller", caller.String(), "from", p.Addr)
-		return nil, status.Errorf(codes.PermissionDenied, "%s may not call %s: it is for the roles %v", caller, method, rule.Roles)
+	if roles := Rules[method].Roles; !slices.Contains(roles, who.Role) {
+		log.Warn("refused a call", "method", method, "caller", who.String(), "from", p.Addr)
+		return who, status.Errorf(codes.PermissionDenied, "%s may not call %s: it is for the roles %v", who, method, roles)
 	}
-	if rule.Audited {
-		log.Info("audit", "method", method, "caller", caller.String(), "from", p.Addr)
-	}
-	return context.WithValue(ctx, contextKey{}, caller), nil
+	return who, nil
 }

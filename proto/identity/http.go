@@ -9,7 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 )
 
 // Handler lets requests pass to next whose caller the Rules allow the path, and
@@ -27,13 +29,14 @@ func (s *Source) Handler(next http.Handler, open ...string) http.Handler {
 			http.Error(w, "a certificate is needed", http.StatusUnauthorized)
 			return
 		}
-		caller, err := peerOf(*r.TLS)
+		who, err := callerOf(*r.TLS, r.RemoteAddr)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
-		if !Allowed(r.URL.Path, caller.Role) {
-			http.Error(w, fmt.Sprintf("%s may not read %s", caller, r.URL.Path), http.StatusForbidden)
+		if !Allowed(r.URL.Path, who.Role) {
+			s.audit.call(r.URL.Path, who, time.Now(), nil, nil, true, status.Error(codes.PermissionDenied, ""))
+			http.Error(w, fmt.Sprintf("%s may not read %s", who, r.URL.Path), http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)

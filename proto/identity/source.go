@@ -36,6 +36,8 @@ type Source struct {
 	log *slog.Logger
 	// refusals paces the lines about refused connections.
 	refusals rate
+	// audit is the trail of the process; nil: none. It is set before use.
+	audit *Audit
 
 	// mu guards the rest.
 	mu     sync.Mutex
