@@ -53,8 +53,11 @@ type Options struct {
 	// Standing clusters take further jobs: the workers go when a job is over and
 	// come back with the next one, instead of ending with this one.
 	Standing bool
-	// Queue is a Kueue queue for the workers; empty: none.
+	// Queue is a queue for the workers: of Volcano if that is the Scheduler, else
+	// of Kueue; empty: none.
 	Queue string
+	// Scheduler places the workers' pods, such as volcano; empty: the cluster's.
+	Scheduler string
 	// Monitor adds a PodMonitor, for clusters that have the kind.
 	Monitor bool
 	// ServerMemory and WorkerMemory are requested and the limit, in bytes.

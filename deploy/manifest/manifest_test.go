@@ -409,6 +409,25 @@ func TestCertificatesCoverEveryDialledName(t *testing.T) {
 
 // Every secret that a pod or a monitor needs is given, or made by cert-manager for
 // the right role; what is given is left alone.
+func TestQueuesOfKueueAndVolcano(t *testing.T) {
+	const kueue, volcano = "kueue.x-k8s.io/queue-name", "scheduling.volcano.sh/queue-name"
+	for scheduler, want := range map[string]string{"": kueue, "own": kueue, "volcano": volcano} {
+		o := options()
+		o.Queue, o.Scheduler = "night", scheduler
+		d := decode(t, render(t, o))
+		job := d.jobs["quickstart-worker"]
+		got := map[string]string{}
+		for key, value := range map[string]string{kueue: job.Labels[kueue], volcano: job.Spec.Template.Annotations[volcano]} {
+			if value != "" {
+				got[key] = value
+			}
+		}
+		if diff := cmp.Diff(map[string]string{want: "night"}, got); diff != "" || job.Spec.Template.Spec.SchedulerName != scheduler {
+			t.Errorf("scheduler %q: %s, %q", scheduler, diff, job.Spec.Template.Spec.SchedulerName)
+		}
+	}
+}
+
 func TestSecretsAreGivenOrMade(t *testing.T) {
 	for name, o := range cases() {
 		d := decode(t, render(t, o))

@@ -46,11 +46,14 @@ func (r render) rights() []Object {
 	}
 }
 
-// jobFile is the key of the job in its ConfigMap, and the file's name.
-const jobFile = "job.json"
+// JobFile is the key of the job in its ConfigMap, and the file's name.
+const JobFile = "job.json"
+
+// JobConfig is the name of the ConfigMap with a job.
+func JobConfig(job string) string { return job + "-job" }
 
 func (r render) configMap() Object {
-	return object("v1", "ConfigMap", r.meta(r.job.Metadata.Name+"-job", ""), Object{"data": Object{jobFile: string(r.job.JSON())}})
+	return object("v1", "ConfigMap", r.meta(JobConfig(r.job.Metadata.Name), ""), Object{"data": Object{JobFile: string(r.job.JSON())}})
 }
 
 // secret is the name of the secret of a role's credentials.

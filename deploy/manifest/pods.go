@@ -68,10 +68,10 @@ func (r render) etcd() Object {
 func (r render) coordinator() Object {
 	args := []string{"coordinator", "--name", podName, "--listen", fmt.Sprintf(":%d", grpcPort),
 		"--advertise", fmt.Sprintf("%s:%d", r.host(compCoordinator, podName), grpcPort), "--etcd", r.etcdURLs(),
-		"--cluster", "fathom/" + r.job.Metadata.Name, "--submit", jobPath + "/" + jobFile,
+		"--cluster", "fathom/" + r.job.Metadata.Name, "--submit", jobPath + "/" + JobFile,
 		"--workers-job", r.name(compWorker), "--credentials", credentialsPath}
 	p := r.pod(compCoordinator, args)
-	p.mount("job", jobPath, Object{"configMap": Object{"name": r.job.Metadata.Name + "-job"}})
+	p.mount("job", jobPath, Object{"configMap": Object{"name": JobConfig(r.job.Metadata.Name)}})
 	if r.o.EtcdSecret != "" {
 		p.args("--etcd-credentials", etcdPath)
 		p.mount("etcd", etcdPath, Object{"secret": Object{"secretName": r.o.EtcdSecret, "defaultMode": 0o440}})
@@ -126,7 +126,15 @@ func (r render) workers() Object {
 		p.mount("samples", r.job.Spec.Data.Root, Object{"persistentVolumeClaim": Object{"claimName": r.o.DataClaim, "readOnly": true}})
 	}
 	meta := r.meta(r.name(compWorker), compWorker)
-	if r.o.Queue != "" {
+	template := r.template(compWorker, p, "Never")
+	if r.o.Scheduler != "" {
+		template["spec"].(Object)["schedulerName"] = r.o.Scheduler
+	}
+	switch {
+	case r.o.Queue != "" && r.o.Scheduler == volcano:
+		// Volcano makes the group of the pods itself, and reads its queue from them.
+		template["metadata"].(Object)["annotations"] = Object{"scheduling.volcano.sh/queue-name": r.o.Queue}
+	case r.o.Queue != "":
 		meta["labels"].(Object)["kueue.x-k8s.io/queue-name"] = r.o.Queue
 	}
 	return object("batch/v1", "Job", meta, Object{"spec": Object{
@@ -141,9 +149,12 @@ func (r render) workers() Object {
 			Object{"action": "FailJob", "onExitCodes": Object{"containerName": "fathom", "operator": "In", "values": []any{exitInput}}},
 			Object{"action": "Ignore", "onPodConditions": []any{Object{"type": "DisruptionTarget", "status": "True"}}},
 		}},
-		"template": r.template(compWorker, p, "Never"),
+		"template": template,
 	}})
 }
+
+// volcano is the name of the scheduler of that project.
+const volcano = "volcano"
 
 // exitInput is the exit status of a process that finds the job or the data at
 // fault.
