@@ -92,9 +92,15 @@ func (c *cluster) coordinator(node string) (*Service, func()) {
 
 func (c *cluster) coordinatorOn(node string, on store.Store) (*Service, func()) {
 	c.t.Helper()
+	return c.coordinatorOf(Config{Node: node, Store: on, Logger: c.log})
+}
+
+func (c *cluster) coordinatorOf(cfg Config) (*Service, func()) {
+	c.t.Helper()
 	l := bufconn.Listen(1 << 20)
-	s, err := New(Config{Node: node, Advertise: address(node), Store: on, Logger: c.log,
-		Registerer: prometheus.NewRegistry(), Listener: l})
+	node := cfg.Node
+	cfg.Advertise, cfg.Registerer, cfg.Listener = address(node), prometheus.NewRegistry(), l
+	s, err := New(cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}

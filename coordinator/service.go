@@ -119,7 +119,9 @@ type Service struct {
 	metrics *metrics
 	store   store.Store
 	initial []byte // Config.Submit
-	owned   bool   // the store is closed by Run
+	// identity: see Config.
+	identity *identity.Source
+	owned    bool // the store is closed by Run
 	// replaceAfter: see Config.
 	replaceAfter time.Duration
 	listener     net.Listener
@@ -141,7 +143,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("configure coordinator: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Service{keys: keys{cfg.Cluster}, log: cfg.Logger, initial: cfg.Submit, store: cfg.Store, listener: cfg.Listener, replaceAfter: cfg.ReplaceAfter}
+	s := &Service{keys: keys{cfg.Cluster}, identity: cfg.Identity, log: cfg.Logger, initial: cfg.Submit, store: cfg.Store, listener: cfg.Listener, replaceAfter: cfg.ReplaceAfter}
 	var err error
 	if s.listener == nil {
 		if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
@@ -255,24 +257,33 @@ func (s *Service) campaign(ctx context.Context) {
 // that has ended is not run again.
 func (s *Service) submitInitial(ctx context.Context, l *leader) {
 	j, err := job.FromJSON(s.initial)
-	if err == nil && !l.knows(j.Metadata.Name) {
+	digest, known := "", false
+	if err == nil {
+		digest, known = l.digestOf(j.Metadata.Name)
+	}
+	switch {
+	case err != nil:
+	case known && digest != j.Digest():
+		s.log.Warn("the job the coordinator was started with is another than the one of its name that was submitted, which stays as it is: give it another name to train it", "job", j.Metadata.Name)
+	case !known:
 		_, err = (&control{service: s}).Submit(ctx, &proto.SubmitRequest{Spec: s.initial})
+		s.identity.Acted(proto.Control_Submit_FullMethodName, j.Metadata.Name, "", "the job the coordinator was started with", err)
 	}
 	if err != nil && status.Code(err) != codes.AlreadyExists && ctx.Err() == nil {
 		s.log.Error("the job the coordinator was started with is not submitted", "error", err)
 	}
 }
 
-// knows tells whether a job of the name was ever submitted.
-func (l *leader) knows(name string) bool {
+// digestOf is of the newest job of the name, if any was ever submitted.
+func (l *leader) digestOf(name string) (digest string, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.entries {
 		if e.name == name {
-			return true
+			digest, known = e.plan.status.GetSpecDigest(), true
 		}
 	}
-	return false
+	return digest, known
 }
 
 func (s *Service) pause(ctx context.Context, what string, err error) {

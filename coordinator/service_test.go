@@ -3,9 +3,11 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -398,6 +400,38 @@ func TestSubmitRefusesWhatItCannotRun(t *testing.T) {
 		}
 		if _, err := ctl.Submit(t.Context(), spec(t, "name-2", nil)); status.Code(unwrapAll(err)) != codes.ResourceExhausted {
 			t.Errorf("one job too many: %v", err)
+		}
+	})
+}
+
+// A coordinator submits the job it was started with once; another job of the
+// same name is not run in its place, and it says so.
+func TestTheFirstJobIsSubmittedOnceAndAnotherOfItsNameNever(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		first := spec(t, "ads", nil)
+		var said strings.Builder
+		for i, submitted := range [][]byte{first, first, spec(t, "ads", func(j *job.Job) { j.Spec.Train.Epochs += 3 })} {
+			said.Reset()
+			node := fmt.Sprint("c", i)
+			_, stop := c.coordinatorOf(Config{Node: node, Store: c.memory.Open(), Submit: submitted,
+				Logger: slog.New(slog.NewTextHandler(&said, nil))})
+			ctl := c.control(node)
+			if _, err := ctl.List(t.Context()); err != nil { // it leads
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			all, err := ctl.List(t.Context())
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%d jobs, %v", len(all), err)
+			}
+			got, err := ctl.Status(t.Context(), "ads")
+			if err != nil || string(got.GetSpec()) != string(first) {
+				t.Errorf("started with %d: it is now %s, %v", i, got.GetSpec(), err)
+			}
+			stop()
+			if warned := strings.Contains(said.String(), "give it another name"); warned != (i == 2) {
+				t.Errorf("started with %d: warned %v: %s", i, warned, said.String())
+			}
 		}
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -33,6 +34,8 @@ type fakeControl struct {
 	closed   bool
 	wait     bool   // Watch goes on until ctx ends
 	told     func() // called after every status
+
+	checkpointErr error
 }
 
 func (f *fakeControl) Submit(_ context.Context, spec []byte) (string, error) {
@@ -46,7 +49,7 @@ func (f *fakeControl) Restore(_ context.Context, spec []byte, location string) (
 }
 
 func (f *fakeControl) Checkpoint(_ context.Context, job string) (*proto.CheckpointInfo, error) {
-	return &proto.CheckpointInfo{Location: "/checkpoints/" + job + "-00/7", Step: 7, StateHash: "ab", Bytes: 2048}, f.err
+	return &proto.CheckpointInfo{Location: "/checkpoints/" + job + "-00/7", Step: 7, StateHash: "ab", Bytes: 2048}, errors.Join(f.err, f.checkpointErr)
 }
 
 func (f *fakeControl) Groups(context.Context, string) (*proto.GroupsReply, error) {

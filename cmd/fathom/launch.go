@@ -49,7 +49,9 @@ The job is checked and rendered as fathom manifest does, the certificates are
 made, everything is applied on the server's side, and the job is followed to its
 end (--wait ready: until all pods are ready; --wait false: not at all). Ctrl-C
 stops watching; the cluster goes on. Launched again, what is the same stays as it
-is, what changed is changed, and what the job no longer has is pruned.
+is, what changed is changed, and what the job no longer has is pruned. A job that
+was launched stays what it trains: of its file only the numbers of workers and
+servers can change, another job needs another name.
 
   fathom launch job.yaml --image registry.example/fathom:v1 -n ml --diff
   fathom launch job.yaml --image registry.example/fathom:v1 -n ml
@@ -181,7 +183,10 @@ func (a *app) launchOn(ctx context.Context, c *launch.Cluster, j *job.Job, f *la
 		return err
 	}
 	changes := !f.diff && f.dryRun == ""
-	if err := c.Preflight(ctx, objects, f.o.Issuer == ""); err != nil {
+	if err := c.Preflight(ctx, objects, f.o.Issuer == "", changes && f.wait == waitDone); err != nil {
+		return err
+	}
+	if err := a.checkChange(ctx, c, j); err != nil {
 		return err
 	}
 	certificates := &launch.SecretsPlan{}

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/launch/launchtest"
 	"github.com/fathom-train/fathom/proto"
 )
@@ -84,11 +88,105 @@ func TestLaunchShowsBeforeItChanges(t *testing.T) {
 
 func TestLaunchFollowsTheJobToItsEnd(t *testing.T) {
 	k := newKube(t)
-	done := doneStatus()
-	done.Job = "quickstart"
-	k.control.jobs, k.control.watched = []*proto.JobStatus{done}, []*proto.JobStatus{done}
-	code, out, errs := k.launch()
-	want(t, code, exitDone, out+errs, "as it was launched first", "00112233445566778899aabbccddeeff")
+	a, _, _ := newTestApp(t, nil)
+	load := func(sets ...string) *job.Job {
+		t.Helper()
+		j, err := a.loadJob(filepath.Join("..", "..", "deploy", "jobs", "quickstart.yaml"), sets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	run := func(j *job.Job) (code int, out, errs string) {
+		done := doneStatus()
+		done.Job, done.Spec, done.SpecDigest = "quickstart", j.JSON(), j.Digest()
+		k.control.jobs, k.control.watched = []*proto.JobStatus{done}, []*proto.JobStatus{done}
+		return k.launch()
+	}
+	code, out, errs := run(load())
+	want(t, code, exitDone, out+errs, "00112233445566778899aabbccddeeff")
+	// A checkpoint of it was restored into other shards.
+	code, out, errs = run(load("spec.cluster.shards=8"))
+	want(t, code, exitDone, out+errs, "00112233445566778899aabbccddeeff")
+	// Deleted without its volumes, launched as another job.
+	code, _, errs = run(load("spec.train.epochs=1"))
+	want(t, code, exitInput, errs, "spec.train.epochs: 1 before, 2 now\n", "fathom delete --purge quickstart")
+}
+
+func TestWhatALaunchedJobTrainsCannotChange(t *testing.T) {
+	k := newKube(t)
+	if code, _, errs := k.launch("--wait", "false"); code != exitDone {
+		t.Fatal(errs)
+	}
+	before := len(k.server.Calls())
+	for _, mode := range [][]string{{"--wait", "false"}, {"--diff"}, {"--dry-run", "server"}} {
+		code, _, errs := k.launch(append(mode, "--set", "spec.train.epochs=9", "--set", "spec.model.hidden=[8]", "--set", "spec.cluster.workers=3")...)
+		want(t, code, exitInput, errs, "fathom: job quickstart was launched as another job", "\nfathom: spec.train.epochs: 2 before, 9 now\n",
+			"\nfathom: spec.model.hidden: [128,64] before, [8] now\n", "give the new one another name (--set metadata.name=NAME)")
+		if strings.Contains(errs, "spec.cluster.workers:") {
+			t.Errorf("%v: names what can change:\n%s", mode, errs)
+		}
+	}
+	if now := k.server.Calls(); len(now) != before {
+		t.Errorf("changed %v", now[before:])
+	}
+	code, out, errs := k.launch("--wait", "false", "--set", "spec.cluster.workers=3", "--set", "spec.cluster.ps=5")
+	want(t, code, exitDone, out+errs, "job.batch/quickstart-worker configured\n", "statefulset.apps/quickstart-ps configured\n")
+	if n := k.server.Get("statefulsets", "quickstart-ps")["spec"].(map[string]any)["replicas"]; n != 5.0 {
+		t.Errorf("%v servers", n)
+	}
+	// Servers that hold shards do not go.
+	k.control.nodes = []*proto.NodeStatus{{Node: "quickstart-ps-0", Replicas: 4}, {Node: "quickstart-ps-3"}, {Node: "quickstart-ps-4", Replicas: 2}}
+	code, _, errs = k.launch("--wait", "false", "--set", "spec.cluster.workers=3")
+	want(t, code, exitInput, errs, "fathom: server quickstart-ps-4 still holds 2 shards: fathom node drain quickstart-ps-4")
+	k.control.nodes[2].Replicas = 0
+	code, out, errs = k.launch("--wait", "false", "--set", "spec.cluster.workers=3")
+	want(t, code, exitDone, out+errs, "statefulset.apps/quickstart-ps configured\n")
+	// Another name is another job.
+	code, out, errs = k.launch("--wait", "false", "--set", "metadata.name=quickstart-2", "--set", "spec.train.epochs=9")
+	want(t, code, exitDone, out+errs, "statefulset.apps/quickstart-2-ps created\n")
+}
+
+func TestSuspendMakesACheckpointIfThereIsAPlace(t *testing.T) {
+	k := newKube(t)
+	if code, _, errs := k.launch("--wait", "false"); code != exitDone {
+		t.Fatal(errs)
+	}
+	a, _, _ := newTestApp(t, nil)
+	statusIn := func(phase proto.Phase, sets ...string) *proto.JobStatus {
+		j, err := a.loadJob(filepath.Join("..", "..", "deploy", "jobs", "quickstart.yaml"), sets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &proto.JobStatus{Job: "quickstart", Phase: phase, Spec: j.JSON()}
+	}
+	suspended := func() bool {
+		return k.server.Get("jobs", "quickstart-worker")["spec"].(map[string]any)["suspend"] == true
+	}
+	k.control.jobs = []*proto.JobStatus{statusIn(proto.Phase_PHASE_TRAINING, "spec.checkpoint.dir=s3://models/a?region=x")}
+	k.control.checkpointErr = status.Error(codes.Unavailable, "the store does not answer")
+	code, _, errs := k.run("suspend")
+	want(t, code, exitFailed, errs, "--no-checkpoint does without", "the store does not answer")
+	if suspended() {
+		t.Error("suspended all the same")
+	}
+	code, out, errs := k.run("suspend", "--no-checkpoint")
+	want(t, code, exitDone, errs, "")
+	if out != "job quickstart is suspended; fathom resume goes on\n" || !suspended() {
+		t.Errorf("without a checkpoint: %s", out)
+	}
+	k.control.checkpointErr = nil
+	code, out, errs = k.run("suspend")
+	want(t, code, exitDone, out+errs, "checkpoint /checkpoints/quickstart-00/7\njob quickstart is suspended")
+	k.control.jobs = []*proto.JobStatus{statusIn(proto.Phase_PHASE_TRAINING)}
+	code, out, errs = k.run("suspend")
+	want(t, code, exitDone, out+errs, "what it trained stays on the servers' volumes\n", "job quickstart is suspended")
+	k.control.jobs[0].Phase = proto.Phase_PHASE_DONE
+	code, out, errs = k.run("suspend")
+	want(t, code, exitDone, out+errs, "job quickstart is suspended")
+	if strings.Contains(out+errs, "checkpoint") {
+		t.Errorf("a checkpoint of what is done: %s%s", out, errs)
+	}
 }
 
 func TestLaunchSaysWhatIsWrong(t *testing.T) {
@@ -143,7 +241,7 @@ func TestCommandsReachALaunchedJob(t *testing.T) {
 	want(t, code, exitDone, out+errs, "job quickstart has 5 workers")
 	code, _, errs = k.run("scale", "ps=5")
 	want(t, code, exitInput, errs, "ps=5: want workers=N")
-	for _, verb := range []string{"suspend", "resume", "events"} {
+	for _, verb := range []string{"resume", "events"} {
 		code, _, errs = k.run(verb)
 		want(t, code, exitDone, errs)
 	}

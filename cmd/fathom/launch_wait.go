@@ -1,20 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/launch"
-	"github.com/fathom-train/fathom/proto"
 )
 
 // await shows the pods until they are ready and, if that is wanted, the job until
@@ -63,15 +60,18 @@ func (a *app) followLaunched(ctx context.Context, c *launch.Cluster, control con
 	if err := waitSubmitted(watch, control, name); err != nil {
 		return nil, err
 	}
-	p := newProgress(a.err, outputText, a.now)
-	first := sync.OnceFunc(func() {
-		fmt.Fprintf(a.err, "the cluster trains job %s as it was launched first, which is not what the file says now; fathom delete --purge %s and another launch begin anew\n", name, name)
-	})
-	s, err := follow(watch, control, name, checkedProgress{p, func(s *proto.JobStatus) {
-		if len(s.GetSpec()) > 0 && !bytes.Equal(s.GetSpec(), j.JSON()) {
-			first()
+	s, err := control.Status(watch, name)
+	if err != nil {
+		return nil, err
+	}
+	if s.GetSpecDigest() != j.Digest() {
+		// It was deleted, its volumes stayed, and so it goes on as the job it was.
+		if err := otherJob(s.GetSpec(), j); err != nil {
+			return nil, err
 		}
-	}})
+	}
+	p := newProgress(a.err, outputText, a.now)
+	s, err = follow(watch, control, name, p)
 	p.close()
 	var failure *launch.Failure
 	if cause := context.Cause(watch); errors.As(cause, &failure) && ctx.Err() == nil && s == nil {
@@ -81,17 +81,6 @@ func (a *app) followLaunched(ctx context.Context, c *launch.Cluster, control con
 		return nil, err
 	}
 	return newResult(s)
-}
-
-// checkedProgress looks at every status before it is shown.
-type checkedProgress struct {
-	progress
-	look func(*proto.JobStatus)
-}
-
-func (p checkedProgress) status(s *proto.JobStatus) {
-	p.look(s)
-	p.progress.status(s)
 }
 
 // submitPatience is how long the coordinator that was elected may take to submit

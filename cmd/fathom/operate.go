@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fathom-train/fathom/coordinator/client"
+	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/launch"
+	"github.com/fathom-train/fathom/proto"
 )
 
 // operation is a command about a launched job.
@@ -54,14 +57,64 @@ For more servers set spec.cluster.ps and launch again; for fewer, drain one firs
 }
 
 func (a *app) newSuspend() *cobra.Command {
-	return a.operation("suspend", "Take the workers of a launched job away; the servers keep what was trained", "", cobra.NoArgs,
+	var without bool
+	cmd := a.operation("suspend", "Take the workers of a launched job away; the servers keep what was trained",
+		`Take the workers of a launched job away. The servers stay, and keep what was
+trained on their volumes; fathom resume goes on from there, to the same model.
+
+If the job says where checkpoints go (spec.checkpoint.dir), one is made first, so
+that the job can go on elsewhere, too. --no-checkpoint leaves it out.`, cobra.NoArgs,
 		func(ctx context.Context, c *launch.Cluster, job string, _ []string) error {
+			if err := c.Suspendable(ctx, job); err != nil {
+				return err
+			}
+			if !without {
+				err := a.reach(ctx, c, job, func(control control) error { return a.checkpointBefore(ctx, control) })
+				if err != nil {
+					return fmt.Errorf("a checkpoint before the workers go (--no-checkpoint does without): %w", err)
+				}
+			}
 			if err := c.Suspend(ctx, job); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(a.out, "job %s is suspended; fathom resume goes on\n", job)
 			return err
 		})
+	cmd.Flags().BoolVar(&without, "no-checkpoint", false, "make no checkpoint first")
+	return cmd
+}
+
+// checkpointBefore makes a checkpoint of the job that trains, if it has a place
+// for them.
+func (a *app) checkpointBefore(ctx context.Context, c control) error {
+	all, err := c.List(ctx)
+	if err != nil {
+		return err
+	}
+	trains := slices.IndexFunc(all, func(s *proto.JobStatus) bool {
+		return !client.Ended(s.GetPhase()) && s.GetPhase() != proto.Phase_PHASE_PENDING && s.GetPhase() != proto.Phase_PHASE_STARTING
+	})
+	if trains < 0 {
+		return nil
+	}
+	s, err := c.Status(ctx, all[trains].GetJob())
+	if err != nil {
+		return err
+	}
+	j, err := job.FromJSON(s.GetSpec())
+	if err != nil {
+		return fmt.Errorf("job %s: %w", s.GetJob(), err)
+	}
+	if j.Spec.Checkpoint.Dir == "" {
+		_, err := fmt.Fprintf(a.err, "no checkpoint: job %s has no spec.checkpoint.dir; what it trained stays on the servers' volumes\n", s.GetJob())
+		return err
+	}
+	made, err := c.Checkpoint(ctx, s.GetJob())
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "checkpoint %s\n", made.GetLocation())
+	return err
 }
 
 func (a *app) newResume() *cobra.Command {

@@ -58,7 +58,7 @@ func rendered(t *testing.T, o manifest.Options, sets ...string) []manifest.Objec
 // launched applies the objects and returns what was done by object.
 func launched(t *testing.T, c *Cluster, objects []manifest.Object, force bool) map[string]Action {
 	t.Helper()
-	if err := c.Preflight(t.Context(), objects, true); err != nil {
+	if err := c.Preflight(t.Context(), objects, true, true); err != nil {
 		t.Fatal(err)
 	}
 	p, err := c.Plan(t.Context(), name, objects, force)
@@ -196,18 +196,30 @@ func TestPreflightSaysWhatIsMissing(t *testing.T) {
 	s, c := connect(t)
 	objects := rendered(t, manifest.Options{})
 	s.Deny("patch statefulsets", "get pods/log")
-	err := c.Preflight(t.Context(), objects, true)
+	err := c.Preflight(t.Context(), objects, true, true)
 	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "in namespace ml you lack the permission to: patch statefulsets.apps; get pods/log") {
 		t.Errorf("denied: %v", err)
+	}
+	// A Role may give only what whoever makes it has, or who may escalate has not.
+	s.Deny("create pods/eviction", "create pods/portforward")
+	err = c.Preflight(t.Context(), objects, true, true)
+	if err == nil || !strings.HasSuffix(err.Error(), "; create pods/portforward (--wait ready and --wait false do without that)") {
+		t.Errorf("may escalate: %v", err)
+	}
+	s.Deny("bind roles", "patch jobs")
+	err = c.Preflight(t.Context(), objects, true, false)
+	if err == nil || strings.Contains(err.Error(), "portforward") || !strings.Contains(err.Error(), "refused: the coordinator's Role gives rights that you lack in namespace ml") ||
+		!strings.Contains(err.Error(), ": patch jobs.batch quickstart-worker; create pods/eviction; have them given to you") {
+		t.Errorf("may not escalate: %v", err)
 	}
 	other, err := Connect(t.Context(), Target{Kubeconfig: s.Kubeconfig("ml"), Namespace: "elsewhere"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Preflight(t.Context(), objects, true); err == nil || !strings.Contains(err.Error(), "kubectl create namespace elsewhere") {
+	if err := other.Preflight(t.Context(), objects, true, true); err == nil || !strings.Contains(err.Error(), "kubectl create namespace elsewhere") {
 		t.Errorf("no namespace: %v", err)
 	}
-	if err := c.Preflight(t.Context(), rendered(t, manifest.Options{Issuer: "ca"}), false); err == nil || !strings.Contains(err.Error(), "no kind Certificate (cert-manager.io/v1)") {
+	if err := c.Preflight(t.Context(), rendered(t, manifest.Options{Issuer: "ca"}), false, true); err == nil || !strings.Contains(err.Error(), "no kind Certificate (cert-manager.io/v1)") {
 		t.Errorf("no kind: %v", err)
 	}
 	if len(s.Calls()) > 0 {

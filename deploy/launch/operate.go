@@ -73,6 +73,9 @@ func (c *Cluster) Suspend(ctx context.Context, job string) error { return c.susp
 // Resume brings them back.
 func (c *Cluster) Resume(ctx context.Context, job string) error { return c.suspend(ctx, job, false) }
 
+// Suspendable is an error when the workers have ended.
+func (c *Cluster) Suspendable(ctx context.Context, job string) error { return c.workersEnded(ctx, job) }
+
 func (c *Cluster) suspend(ctx context.Context, job string, suspend bool) error {
 	if err := c.workersEnded(ctx, job); err != nil {
 		return err

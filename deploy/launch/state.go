@@ -7,8 +7,11 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/fathom-train/fathom/deploy/manifest"
 )
 
 // State is how a job's pods are.
@@ -183,6 +186,33 @@ func (c *Cluster) State(ctx context.Context, job string) (State, error) {
 		s.addWorkers(w)
 	}
 	return s, nil
+}
+
+// Launched returns the job as it was launched, in JSON, and how many servers it
+// has now; nil when there is no such job.
+func (c *Cluster) Launched(ctx context.Context, job string) (spec []byte, servers int, err error) {
+	at := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	o, err := c.at(at).Get(ctx, manifest.JobConfig(job), metav1.GetOptions{})
+	if gone(err) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, c.explain("look at the launched job", err)
+	}
+	text, _, err := unstructured.NestedString(o.Object, "data", manifest.JobFile)
+	if err != nil {
+		return nil, 0, fmt.Errorf("configmap/%s: %w", o.GetName(), err)
+	}
+	sets, err := list[set](ctx, c, statefulSets, job)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, s := range sets {
+		if s.Metadata.Labels[componentLabel] == "ps" && s.Spec.Replicas != nil {
+			servers = int(*s.Spec.Replicas)
+		}
+	}
+	return []byte(text), servers, nil
 }
 
 func rank(component string) int {
