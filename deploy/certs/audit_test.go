@@ -90,7 +90,7 @@ func TestAuditTrailSaysWhoDidWhatAndWhoWasNotLet(t *testing.T) {
 		if l["from"] != nil && !strings.HasPrefix(l["from"].(string), "127.0.0.1:") || l["cluster"] != "shop" || l["certificate"] == "" {
 			t.Errorf("line %v", l)
 		}
-		if l["name"] == "ann" && l["certificate"] != fmt.Sprintf("%X", ann.Certificate().SerialNumber) {
+		if l["name"] == "ann" && l["certificate"] != fmt.Sprintf("%X", ann.Certificate().SerialNumber.Bytes()) {
 			t.Errorf("certificate %v", l["certificate"])
 		}
 		job, _ := l["job"].(string)
