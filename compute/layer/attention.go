@@ -34,6 +34,7 @@ type SelfAttention struct {
 
 	n       int
 	train   bool
+	goesOn  bool
 	x       []float32 // [n*Fields, In], the caller's
 	q, k, v []float32 // [n*Fields, Out]
 	weight  []float32 // [n, Heads, Fields, Fields], the softmax
@@ -191,15 +192,22 @@ func (a *SelfAttention) mix(n int, dst, weights, x []float32, transposed bool) {
 	gemm.Batched(n, a.Heads, a.Fields, a.Out/a.Heads, a.Fields, a.squares(weights, transposed), a.heads(x, false), a.heads(dst, false))
 }
 
+// Continue says that the samples of the next Backward follow those of the last
+// one: it goes on with the sums in dp.
+func (a *SelfAttention) Continue() { a.goesOn = true }
+
 // Backward overwrites dp and dx [n*Fields, In], given dy [n*Fields, Out], which
 // it uses as scratch.
 func (a *SelfAttention) Backward(p, dp [][]float32, dx, dy []float32) {
 	rows := a.n * a.Fields
 	check("gradient of the attention layer", len(dy), rows*a.Out)
 	check("input gradient of the attention layer", len(dx), rows*a.In)
-	for _, d := range dp[:a.tensors()] {
-		clear(d)
+	if !a.goesOn {
+		for _, d := range dp[:a.tensors()] {
+			clear(d)
+		}
 	}
+	a.goesOn = false
 	// Gamma and beta are sums over all samples, in order: several goroutines would
 	// only wait for each other.
 	at := a.atNorm()
@@ -210,13 +218,13 @@ func (a *SelfAttention) Backward(p, dp [][]float32, dx, dy []float32) {
 	case a.Peri:
 		a.dMixed, a.dNormed = grow(a.dMixed, len(dy)), grow(a.dNormed, len(dx))
 		clear(a.dNormed)
-		a.norm.Backward(a.dMixed, dp[at], dp[at+1], dy, p[at])
+		a.norm.add(a.dMixed, dp[at], dp[at+1], dy, p[at])
 	case a.Norm:
-		a.norm.Backward(dy, dp[at], dp[at+1], dy, p[at])
+		a.norm.add(dy, dp[at], dp[at+1], dy, p[at])
 	}
 	a.inPieces(p, dp, dx, dy)
 	if a.Peri {
-		a.before.Backward(a.dNormed, dp[at+2], dp[at+3], a.dNormed, p[at+2])
+		a.before.add(a.dNormed, dp[at+2], dp[at+3], a.dNormed, p[at+2])
 		kernel.Add(dx, a.dNormed)
 	}
 }

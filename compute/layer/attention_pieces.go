@@ -12,15 +12,16 @@ import (
 // next one wants it.
 const pieceBytes = 256 << 10
 
-// pieceSize is the number of samples of a piece.
-func (a *SelfAttention) pieceSize() int {
+// PieceSize is the number of samples that go through the products at a time, on
+// each goroutine.
+func (a *SelfAttention) PieceSize() int {
 	return max(1, pieceBytes/4/(a.Fields*(a.In+4*a.Out+a.Heads*a.Fields)))
 }
 
 // inPieces takes all samples forward, or, with dp, backward, some at a time, on
 // as many goroutines as a product may have.
 func (a *SelfAttention) inPieces(p, dp [][]float32, dx, dy []float32) {
-	size := a.pieceSize()
+	size := a.PieceSize()
 	workers := min(gemm.Threads(), (a.n+size-1)/size)
 	for len(a.scratch) < workers {
 		a.scratch = append(a.scratch, attentionScratch{})

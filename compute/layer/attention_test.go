@@ -158,7 +158,7 @@ func TestSelfAttentionIsTheSameOnAnyNumberOfGoroutines(t *testing.T) {
 		{Fields: 39, In: 16, Out: 64, Heads: 2, Residual: true, Scale: true, Norm: true},
 		{Fields: 7, In: 16, Out: 64, Heads: 2, Residual: true, Norm: true, Peri: true},
 	} {
-		n := 3*a.pieceSize() + 1
+		n := 3*a.PieceSize() + 1
 		var p [][]float32
 		for i, param := range a.Params("a") {
 			p = append(p, values(uint64(i), param.Size()))

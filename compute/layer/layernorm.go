@@ -50,5 +50,10 @@ func (l *LayerNorm) Backward(dx, dgamma, dbeta, dy, gamma []float32) {
 	check("gamma", len(gamma), l.Width)
 	clear(dgamma)
 	clear(dbeta)
+	l.add(dx, dgamma, dbeta, dy, gamma)
+}
+
+// add is Backward, but adds to dgamma and dbeta.
+func (l *LayerNorm) add(dx, dgamma, dbeta, dy, gamma []float32) {
 	kernel.LayerNormRowsGrad(dx, dgamma, dbeta, dy, l.xhat, l.inverse, gamma)
 }

@@ -12,8 +12,13 @@ type Linear struct {
 	// to bfloat16; see gemm.GemmBF16. A layer with one output ignores it.
 	BF16 bool
 
-	x []float32 // [n, In], the caller's
+	x      []float32 // [n, In], the caller's
+	goesOn bool
 }
+
+// Continue says that the samples of the next Backward follow those of the last
+// one: it goes on with the sums in dw and db. It is not for layers with BF16.
+func (l *Linear) Continue() { l.goesOn = true }
 
 // Forward computes y [n, Out] from x [n, In].
 func (l *Linear) Forward(y, x, w, b []float32, n int) { l.forward(y, x, w, b, n, false) }
@@ -34,8 +39,10 @@ func (l *Linear) forward(y, x, w, b []float32, n int, relu bool) {
 // Backward overwrites dw [Out, In] = dy^T x, db [Out] = sum of dy over samples
 // in ascending order, and, unless dx is nil, dx [n, In] = dy w; dy is [n, Out].
 func (l *Linear) Backward(dx, dw, db, dy, w []float32) {
+	if !l.goesOn {
+		clear(db)
+	}
 	l.backward(dx, dw, dy, w)
-	clear(db)
 	kernel.SumRows(db, dy)
 }
 
@@ -48,7 +55,12 @@ func (l *Linear) backward(dx, dw, dy, w []float32) {
 		clear(dw)
 		return
 	}
-	l.multiply(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, gemm.Epilogue{})
+	if l.goesOn {
+		gemm.Gemm(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, true)
+	} else {
+		l.multiply(true, false, l.Out, l.In, n, dy, l.Out, l.x, l.In, dw, l.In, gemm.Epilogue{})
+	}
+	l.goesOn = false
 	if dx != nil {
 		check("input gradient of the linear layer", len(dx), n*l.In)
 		l.multiply(false, false, n, l.In, l.Out, dy, l.Out, w, l.In, dx, l.In, gemm.Epilogue{})

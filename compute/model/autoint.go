@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 
+	"github.com/fathom-train/fathom/compute/gemm"
 	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/layer"
 )
@@ -64,7 +65,31 @@ func autoIntFaults(s Spec, _ int) []string {
 	return nil
 }
 
-func newAutoInt(s Spec, fields int) Model { return newAttentionOnly(s, fields) }
+func newAutoInt(s Spec, fields int) Model {
+	m := newAttentionOnly(s, fields)
+	if s.Dropout > 0 {
+		return m // which elements are dropped depends on their place in the lane
+	}
+	return separateAutoInt{m}
+}
+
+// separateAutoInt is AutoInt without anything that ties the samples together.
+// The vectors and weights of a lane, of all layers, take many times as much
+// memory as its embeddings.
+type separateAutoInt struct{ *autoInt }
+
+// Continue implements Separate.
+func (m separateAutoInt) Continue() {
+	for _, a := range m.attention {
+		a.Continue()
+	}
+	m.head.Continue()
+}
+
+// PieceSamples implements Separate: two pieces of a layer for every goroutine.
+func (m separateAutoInt) PieceSamples() int {
+	return 2 * gemm.Threads() * m.attention[len(m.attention)-1].PieceSize()
+}
 
 func newAttentionOnly(s Spec, fields int) *autoInt {
 	m := &autoInt{fields: fields, dim: s.EmbeddingDim}

@@ -46,3 +46,6 @@ func (m *factorization) Backward(_ [][]float32, dLogits []float32, dp [][]float3
 
 // Continue implements Separate.
 func (m *factorization) Continue() { m.linear.Continue() }
+
+// PieceSamples implements Separate.
+func (m *factorization) PieceSamples() int { return fewSamples }

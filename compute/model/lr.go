@@ -30,3 +30,6 @@ func (m *lr) Backward(_ [][]float32, dLogits []float32, dp [][]float32, dx [][]f
 
 // Continue implements Separate.
 func (m *lr) Continue() { m.linear.Continue() }
+
+// PieceSamples implements Separate.
+func (m *lr) PieceSamples() int { return fewSamples }

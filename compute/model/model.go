@@ -72,7 +72,13 @@ type Separate interface {
 	// Continue says that the samples of the next Forward follow those of the last
 	// one: its Backward goes on with the sums in dp instead of overwriting them.
 	Continue()
+	// PieceSamples is how many samples at a time leave what a pass keeps in a near
+	// cache.
+	PieceSamples() int
 }
+
+// fewSamples is PieceSamples of models that keep little but the embeddings.
+const fewSamples = 16
 
 // New builds the model of a specification with defaults filled in, for samples
 // of the given number of fields.

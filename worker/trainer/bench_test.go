@@ -209,27 +209,32 @@ func TestComputeDoesNotAllocateOnceWarm(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	j, err := job.Parse("bench.yaml", []byte(benchJob), []string{"spec.model.batch_norm=true", "spec.model.dropout=0.2", "spec.model.hidden=[32, 32]"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := benchTrainer(t, j)
-	batches := benchBatches(2, 50)
-	s := &slot{ddense: tr.newDense(), dense: &denseSet{values: tr.newDense(), ready: make(chan struct{})}, step: 1, batch: 50}
-	s.data = batches[0]
-	tr.find(s)
-	if err := tr.pullRows(context.Background(), s, true); err != nil {
-		t.Fatal(err)
-	}
-	step := func() {
-		tr.find(s)
-		if err := tr.compute(context.Background(), s); err != nil {
+	for _, m := range []string{
+		"{name: deepfm, embedding_dim: 16, hidden: [32, 32], batch_norm: true, dropout: 0.2}", "{name: fm, embedding_dim: 16}",
+		"{name: autoint, embedding_dim: 16, attention_layers: 2, attention_dim: 16, heads: 2, layer_norm: true, wide: true}",
+	} {
+		j, err := job.Parse("bench.yaml", []byte(benchJob), []string{"spec.model=" + m})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	step()
-	if n := testing.AllocsPerRun(10, step); n != 0 {
-		t.Errorf("%v allocations per lane, want 0", n)
+		tr := benchTrainer(t, j)
+		batches := benchBatches(2, 50)
+		s := &slot{ddense: tr.newDense(), dense: &denseSet{values: tr.newDense(), ready: make(chan struct{})}, step: 1, batch: 50}
+		s.data = batches[0]
+		tr.find(s)
+		if err := tr.pullRows(context.Background(), s, true); err != nil {
+			t.Fatal(err)
+		}
+		step := func() {
+			tr.find(s)
+			if err := tr.compute(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		step()
+		if n := testing.AllocsPerRun(10, step); n != 0 {
+			t.Errorf("%s: %v allocations per lane, want 0", m, n)
+		}
 	}
 }
 

@@ -7,20 +7,18 @@ import (
 	"github.com/fathom-train/fathom/compute/model"
 )
 
-// pieceSamples is how many samples go through a separate model at a time: few
-// enough that their values stay in a near cache from the gather to the scatter,
-// where those of a whole lane would go through memory several times.
-const pieceSamples = 16
-
-// computePieces is compute for a separate model over plain rows, some samples
-// at a time. The gradients have the bits of the whole lane at once. It reports
-// whether all numbers are usable; only compute can tell what else is at fault.
+// computePieces is compute for a separate model over plain rows, so few samples
+// at a time that their values stay in a near cache from the gather to the
+// scatter; those of a whole lane would go through memory several times. The
+// gradients have the same bits. It reports whether all numbers are usable: if
+// not, compute tells what is at fault.
 func (t *Trainer) computePieces(s *slot) bool {
 	s.clearGradients()
 	s.lossSum = 0
 	r, fields, weights := &s.tables[0], s.data.Fields, t.sampleWeights(&s.data)
-	for lo := 0; lo < s.data.N; lo += pieceSamples {
-		hi := min(lo+pieceSamples, s.data.N)
+	size := t.separate.PieceSamples()
+	for lo := 0; lo < s.data.N; lo += size {
+		hi := min(lo+size, s.data.N)
 		n, offsets := hi-lo, s.data.Offsets[lo*fields:hi*fields+1]
 		t.eachColumn(func(c, off, width int) {
 			t.input[c], t.dInput[c] = grow(t.input[c], n*fields*width), grow(t.dInput[c], n*fields*width)

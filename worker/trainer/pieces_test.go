@@ -37,8 +37,13 @@ func laneOf(t *testing.T, model string, n int, inPieces bool) (loss float64, gra
 }
 
 func TestLaneInPiecesHasTheBitsOfTheWhole(t *testing.T) {
-	for _, model := range []string{"{name: lr}", "{name: fm, embedding_dim: 16}", "{name: fm, embedding_dim: 10}"} {
-		for _, n := range []int{1, pieceSamples - 1, pieceSamples, pieceSamples + 1, 3*pieceSamples + 5} {
+	const attention = "embedding_dim: 8, attention_layers: 2, attention_dim: 12, heads: 2, "
+	for _, model := range []string{
+		"{name: lr}", "{name: fm, embedding_dim: 16}", "{name: fm, embedding_dim: 10}",
+		"{name: autoint, " + attention + "wide: true}", "{name: autoint, " + attention + "layer_norm: true, scale: true}",
+		"{name: autoint, " + attention + "layer_norm: true, norm_placement: peri, residual: false}",
+	} {
+		for _, n := range []int{1, 15, 16, 17, 133} {
 			whole, want := laneOf(t, model, n, false)
 			loss, got := laneOf(t, model, n, true)
 			context := fmt.Sprintf("%s, %d samples", model, n)
