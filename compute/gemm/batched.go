@@ -46,9 +46,13 @@ func Batched(outer, inner, m, n, k int, a, b, c Operand) {
 }
 
 // small tells whether multiplySmall takes the product: operands that stay in
-// the nearest cache, and at least one whole tile.
+// the nearest cache, and at least one whole tile. With AVX-512 any of more than one
+// row and column will do.
 func small(m, n, k int) bool {
 	const most = 8 << 10
+	if wide() {
+		return m > 1 && n > 1 && k > 0
+	}
 	return kernel.SIMD() && m >= tileM && n >= tileN && k > 0 && m*k <= most && k*n <= most
 }
 
@@ -58,6 +62,10 @@ func small(m, n, k int) bool {
 // twice.
 func multiplySmall(s *scratch, m, n, k int, a, b operand, c []float32, ldc int) {
 	view("C", false, m, n, c, ldc)
+	if wide() {
+		multiplyWide(s, m, n, k, a, b, c, ldc, false, Epilogue{}, 0)
+		return
+	}
 	for j := 0; j < n; j += tileN {
 		j = min(j, n-tileN)
 		strip, ldb := b.data[j*b.col:], b.row

@@ -55,8 +55,14 @@ func GemmBF16With(transA, transB bool, m, n, k int, a []float32, lda int, b []fl
 func runBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, e Epilogue) {
 	av, bv := view("A", transA, m, k, a, lda), view("B", transB, k, n, b, ldb)
 	view("C", false, m, n, c, ldc)
-	if m == 0 || n == 0 || k == 0 || !hasBF16() {
+	instruction := hasBF16()
+	if m == 0 || n == 0 || k == 0 || !instruction && !wide() {
 		emulateBF16(transA, transB, m, n, k, a, lda, b, ldb, c, ldc, e)
+		return
+	}
+	if !instruction {
+		av.round, bv.round = true, true
+		share(m, n, k, av, bv, c, ldc, false, e)
 		return
 	}
 	parts := Threads()

@@ -11,7 +11,15 @@ import (
 )
 
 // hasBF16 tells whether the bfloat16 micro-kernel is in use.
-func hasBF16() bool { return kernel.Path() == kernel.AVX512 && provenBF16() }
+func hasBF16() bool { return wide() && fastBF16 && provenBF16() }
+
+// fastBF16 tells whether the instruction is faster than the two float32 ones
+// whose work it does. Intel's take four times as long (Sapphire Rapids: one in two
+// cycles, against two in one): see docs/decisions/0040-bf16-on-intel.md.
+var fastBF16 = !intel()
+
+// intel tells whether Intel made this processor.
+func intel() bool
 
 // provenBF16 tells whether this processor has the instructions, and whether
 // they do what the definition says. A processor that differed would train
@@ -49,8 +57,8 @@ func probeBF16() bool {
 		b[i] = next(lo, lo+12)
 	}
 	var got [bfM * bfHalf]float32
-	row, step := packA(s, operand{a[:], 2 * probePairs, 1}, bfM, 2*probePairs)
-	packB(s, operand{b[:], bfHalf, 1}, bfHalf, 2*probePairs)
+	row, step := packA(s, operand{data: a[:], row: 2 * probePairs, col: 1}, bfM, 2*probePairs)
+	packB(s, operand{data: b[:], row: bfHalf, col: 1}, bfHalf, 2*probePairs)
 	blockBF16(s, bfM, bfHalf, probePairs, row, step, got[:], bfHalf, false)
 	for i, v := range got {
 		acc := float32(0)

@@ -1,5 +1,14 @@
 #include "textflag.h"
 
+// func intel() bool
+TEXT ·intel(SB), NOSPLIT, $0-1
+	XORL  AX, AX
+	XORL  CX, CX
+	CPUID
+	CMPL  BX, $0x756e6547 // Genu
+	SETEQ ret+0(FP)
+	RET
+
 // Go's assembler does not know the bfloat16 instructions, so they are written
 // as bytes: the EVEX prefix, which has the upper bits of the register numbers
 // inverted, the opcode and the lower bits.

@@ -5,6 +5,8 @@ package gemm
 // hasBF16 is false on this platform, so none of these is reached.
 func hasBF16() bool { return false }
 
+var fastBF16 bool
+
 func transposePairs(dst []uint32, width int, src []uint32, rows, pairs int) { panic(noVector) }
 
 func tileBF16x32(pairs int, a *uint32, row, step int, b *uint32, c *float32, ldc int, load bool) {

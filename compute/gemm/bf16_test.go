@@ -111,6 +111,28 @@ func stretch(rng *rand.Rand, x []float32, lo, hi int) {
 	}
 }
 
+// onEveryPathBF16 runs f on every path, on avx512 with and without the instruction.
+func onEveryPathBF16(t *testing.T, f func(path string)) {
+	t.Helper()
+	defer func(old bool) { fastBF16 = old }(fastBF16)
+	for _, path := range kernel.Paths() {
+		for _, fastBF16 = range []bool{false, true} {
+			if fastBF16 && path != kernel.AVX512 {
+				continue
+			}
+			restore, err := kernel.SetPath(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fastBF16 {
+				path += " with VDPBF16PS"
+			}
+			f(path)
+			restore()
+		}
+	}
+}
+
 // check compares all paths and numbers of goroutines with the definition.
 func (p *product) check(t *testing.T) {
 	t.Helper()
@@ -128,26 +150,26 @@ func (p *product) check(t *testing.T) {
 			t.Fatalf("%v: element %d is %x, a subnormal", p, i, v)
 		}
 	}
-	for _, path := range kernel.Paths() {
+	onEveryPathBF16(t, func(path string) {
 		for _, workers := range []int{1, 3} {
 			got := append([]float32(nil), p.c...)
-			restore, err := kernel.SetPath(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if workers == 1 || p.k == 0 || !hasBF16() {
+			a, b := view("A", p.transA, p.m, p.k, p.a, p.lda), view("B", p.transB, p.k, p.n, p.b, p.ldb)
+			switch {
+			case workers == 1 || p.k == 0 || !wide():
 				GemmBF16(p.transA, p.transB, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, got, p.ldc)
-			} else {
-				parallelBF16(workers, p.m, p.n, p.k, view("A", p.transA, p.m, p.k, p.a, p.lda), view("B", p.transB, p.k, p.n, p.b, p.ldb), got, p.ldc, Epilogue{})
+			case hasBF16():
+				parallelBF16(workers, p.m, p.n, p.k, a, b, got, p.ldc, Epilogue{})
+			default:
+				a.round, b.round = true, true
+				parallel(workers, p.m, p.n, p.k, a, b, got, p.ldc, false, Epilogue{})
 			}
-			restore()
 			for i := range got {
 				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
 					t.Fatalf("%s, %d goroutines, %v: element %d is %x, want %x", path, workers, p, i, got[i], want[i])
 				}
 			}
 		}
-	}
+	})
 }
 
 func TestGemmBF16HasTheBitsOfTheDefinitionOnEveryPath(t *testing.T) {
@@ -185,7 +207,8 @@ func TestGemmBF16HasTheBitsOfTheDefinitionOnEveryPath(t *testing.T) {
 // The instruction and its description were compared on numbers that the
 // conversion lets through; more of them than in any product of the other tests.
 func TestTheInstructionDoesWhatTheDefinitionSays(t *testing.T) {
-	if !hasBF16() {
+	defer func(old bool) { fastBF16 = old }(fastBF16)
+	if fastBF16 = true; !hasBF16() {
 		t.Skip("this machine has no bfloat16 instructions")
 	}
 	rng := rand.New(rand.NewPCG(4, 7))
@@ -235,11 +258,7 @@ func TestEpilogueInBF16GivesTheBitsOfSeparateCalls(t *testing.T) {
 	for _, s := range [][3]int{{20, 40, 30}, {200, 50, 1290}, {15, 1100, 70}, {3, 4, 0}, {1, 30, 5}} {
 		p := newProduct(rng, false, true, s[0], s[1], s[2])
 		bias := matrix(rng, 1, p.n, p.n)
-		for _, path := range kernel.Paths() {
-			restore, err := kernel.SetPath(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+		onEveryPathBF16(t, func(path string) {
 			want := append([]float32(nil), p.c...)
 			GemmBF16(false, true, p.m, p.n, p.k, p.a, p.lda, p.b, p.ldb, want, p.ldc)
 			for i := range p.m {
@@ -257,23 +276,17 @@ func TestEpilogueInBF16GivesTheBitsOfSeparateCalls(t *testing.T) {
 					}
 				}
 			}
-			restore()
-		}
+		})
 	}
 }
 
 func TestGemmBF16DoesNotAllocateOnceWarm(t *testing.T) {
 	a, b, c := make([]float32, 64*64), make([]float32, 64*64), make([]float32, 64*64)
-	for _, path := range kernel.Paths() {
-		restore, err := kernel.SetPath(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+	onEveryPathBF16(t, func(path string) {
 		if n := testing.AllocsPerRun(20, func() { GemmBF16(false, true, 63, 61, 60, a, 64, b, 64, c, 64) }); n > 0 {
 			t.Errorf("%s: %v allocations per call, want 0", path, n)
 		}
-		restore()
-	}
+	})
 }
 
 func TestThreadsDoNotChangeTheResultInBF16(t *testing.T) {

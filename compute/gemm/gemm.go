@@ -9,7 +9,9 @@
 // keeps a tile of C in registers. Rows and columns missing at C's edges are
 // computed on filler and dropped. A product of one row or column has nothing to
 // gain from tiles and goes its own way (row.go); so do products so small or narrow
-// that packing would cost more than it saves (batched.go).
+// that packing would cost more than it saves (batched.go). With AVX-512 all
+// products but those of one row or column go one way, which packs only what is
+// slow to read (wide.go).
 //
 // Gemm is safe for concurrent use on distinct destinations.
 package gemm
@@ -53,14 +55,16 @@ const parallelWork = 1 << 20
 type operand struct {
 	data     []float32
 	row, col int
+	// round has the elements rounded by RoundBF16. Only multiplyWide does that.
+	round bool
 }
 
 // from returns the operand without its first i rows and j columns.
 func (x operand) from(i, j int) operand {
-	return operand{x.data[i*x.row+j*x.col:], x.row, x.col}
+	return operand{x.data[i*x.row+j*x.col:], x.row, x.col, x.round}
 }
 
-func (x operand) transposed() operand { return operand{x.data, x.col, x.row} }
+func (x operand) transposed() operand { return operand{x.data, x.col, x.row, x.round} }
 
 // view checks and returns the operand of a stored matrix.
 func view(name string, trans bool, rows, cols int, data []float32, ld int) operand {
@@ -72,9 +76,9 @@ func view(name string, trans bool, rows, cols int, data []float32, ld int) opera
 		panic(fmt.Sprintf("gemm: BUG: %s is stored as [%d, %d] with stride %d in %d elements", name, r, c, ld, len(data)))
 	}
 	if trans {
-		return operand{data, 1, ld}
+		return operand{data: data, row: 1, col: ld}
 	}
-	return operand{data, ld, 1}
+	return operand{data: data, row: ld, col: 1}
 }
 
 // Epilogue is what is done to C when its products are complete, while they are
@@ -134,12 +138,17 @@ func run(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ld
 		e.apply(c, m, n, ldc, 0)
 		return
 	}
+	share(m, n, k, av, bv, c, ldc, accumulate, e)
+}
+
+// share computes the product on as many goroutines as pay.
+func share(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue) {
 	parts := Threads()
 	if parts <= 1 || m*n*k < parallelWork {
-		multiply(m, n, k, av, bv, c, ldc, accumulate, e, 0)
+		multiply(m, n, k, a, b, c, ldc, accumulate, e, 0)
 		return
 	}
-	parallel(parts, m, n, k, av, bv, c, ldc, accumulate, e)
+	parallel(parts, m, n, k, a, b, c, ldc, accumulate, e)
 }
 
 // parallel gives every goroutine a range of rows of C, or of columns when C is
@@ -168,8 +177,8 @@ func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate
 // scratch holds the packed blocks of one goroutine.
 type scratch struct {
 	// a has room for what the packing of the last strip writes past its end.
-	a [mBlock*kBlock + 16]float32
-	b [nBlock * kBlock]float32
+	a [max(mBlock*kBlock, wideM*wideStride) + 16]float32
+	b [max(nBlock*kBlock, wideBlock*wideK)]float32
 	// edge is a tile that reaches over C's edge.
 	edge [tileM * tileN]float32
 	// row is a piece of a single row that is not in one piece in C.
@@ -183,6 +192,9 @@ func multiply(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, 
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	switch {
+	case wide() && (m > 1 && n > 1 || a.round):
+		multiplyWide(s, m, n, k, a, b, c, ldc, accumulate, e, j0)
+		return
 	case m == 1:
 		multiplyRow(s, n, k, a, b, c, 1, accumulate)
 		e.apply(c, m, n, ldc, j0)

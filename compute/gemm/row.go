@@ -4,7 +4,8 @@ import "github.com/fathom-train/fathom/compute/kernel"
 
 // multiplyRow computes the row c[j*stride] = x op(B) of n elements, where x is
 // [1, k] and b is [k, n]. Pieces of rowN columns go down k side by side. Where
-// B's rows lie in one piece they are read in place; else they are packed.
+// B's rows lie in one piece they are read in place; else they are packed, or with
+// AVX-512 transposed in registers.
 func multiplyRow(s *scratch, n, k int, x, b operand, c []float32, stride int, accumulate bool) {
 	for p := 0; p < k; p += kBlock {
 		kb := min(kBlock, k-p)
@@ -18,6 +19,12 @@ func multiplyRow(s *scratch, n, k int, x, b operand, c []float32, stride int, ac
 		load := accumulate || p > 0
 		for j := 0; j < n; j += rowN {
 			w := min(rowN, n-j)
+			if w == rowN && stride == 1 && b.col != 1 && b.col < wideFar && wide() {
+				for q := j; q < j+w; q += 16 {
+					chainsVector(kb, &xs[0], &b.data[p+q*b.col], b.col, &c[q], load)
+				}
+				continue
+			}
 			bs, ldb := b.from(p, j).data, b.row
 			if b.col != 1 || w < rowN {
 				pack(s.b[:], b.from(p, j).transposed(), w, kb, rowN)

@@ -8,6 +8,7 @@
 // is the best one the machine has. avx512 is the avx2 code except where wider
 // vectors gain: here in e^x, which is all arithmetic. The rest keeps a first-level
 // cache busy with vectors of 256 bits, and a step's matrices come from further away.
+// Package gemm has 512-bit code for products.
 //
 // Products and sums are rounded separately except in FMA. A NaN result is always
 // the one NaN 0x7fc00000. Slices of one call must have equal lengths, else the
