@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/coordinator/search"
 	"github.com/fathom-train/fathom/coordinator/store"
@@ -91,7 +93,7 @@ func (r *run) setStage() error {
 		return err
 	}
 	if r.plan.stage == stageRetrain {
-		r.layout.carry(full, r.record.Survey)
+		return r.carry(full)
 	}
 	return nil
 }
@@ -107,18 +109,31 @@ func (r *run) stageJob(full *job.Job) (*job.Job, error) {
 	return full.Retrain(winner.Candidate.Widths())
 }
 
-// carry says what the retrained tables take over from the supernet.
-func (l *layout) carry(full *job.Job, survey *search.Survey) {
+// carry says what the retrained tables take over from the supernet, which has one
+// table where the winner may have another one for the first-order weights.
+func (r *run) carry(full *job.Job) error {
+	from, err := full.Tables()
+	if err != nil {
+		return err
+	}
+	to, err := r.job.Tables()
+	if err != nil {
+		return err
+	}
 	s := full.Spec.Search
-	for i, t := range l.tables {
+	for i, t := range r.layout.tables {
+		of := slices.IndexFunc(from, func(o job.Table) bool { return o.Fields[0] == to[i].Fields[0] })
+		weights := s.RetrainFrom == job.FromSupernet
+		embeds := slices.ContainsFunc(t.GetColumns(), func(c *proto.Column) bool { return c.GetName() == model.Embedding })
 		switch {
-		case s.Pruning != nil:
+		case s.Pruning != nil && embeds:
 			t.Closed = true
-			t.Carry = &proto.Carry{Column: "embedding", Norm: s.Pruning.Norm, Above: survey.Thresholds[i], Weights: s.RetrainFrom == job.FromSupernet}
-		case s.RetrainFrom == job.FromSupernet:
-			t.Carry = &proto.Carry{Weights: true}
+			t.Carry = &proto.Carry{From: uint32(of), Column: model.Embedding, Norm: s.Pruning.Norm, Above: r.record.Survey.Thresholds[of], Weights: weights}
+		case weights:
+			t.Carry = &proto.Carry{From: uint32(of), Weights: true}
 		}
 	}
+	return nil
 }
 
 // resume restores the search from its record; a job whose supernet is not

@@ -15,7 +15,7 @@ const searchJob = smallJob + `
     seed_sensitivity: true
     generations: 6
     population: 12
-    widths: [1, 2, 4, 8]
+    widths: [0, 1, 2, 4, 8]
     budget: {fraction: 0.4}
     tolerance: 0.001
     pruning: {learning_rate: 0.5, weight: 0.01}

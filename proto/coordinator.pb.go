@@ -3002,14 +3002,14 @@ func (x *Table) GetCarry() *Carry {
 	return nil
 }
 
-// Carry says which rows of the table of the same id of the phase before are
-// taken over.
+// Carry says which rows of a table of the phase before are taken over.
 type Carry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Column        string                 `protobuf:"bytes,1,opt,name=column,proto3" json:"column,omitempty"` // whose norm decides; empty: all rows
 	Norm          string                 `protobuf:"bytes,2,opt,name=norm,proto3" json:"norm,omitempty"`     // l1 or l2
 	Above         float32                `protobuf:"fixed32,3,opt,name=above,proto3" json:"above,omitempty"`
 	Weights       bool                   `protobuf:"varint,4,opt,name=weights,proto3" json:"weights,omitempty"` // keep the first weights of every column
+	From          uint32                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`       // id of the table of the phase before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3070,6 +3070,13 @@ func (x *Carry) GetWeights() bool {
 		return x.Weights
 	}
 	return false
+}
+
+func (x *Carry) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
 }
 
 type Column struct {
@@ -4017,12 +4024,13 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +
 	"\acolumns\x18\x03 \x03(\v2\x11.fathom.v1.ColumnR\acolumns\x12\x16\n" +
 	"\x06closed\x18\x14 \x01(\bR\x06closed\x12&\n" +
-	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"c\n" +
+	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"w\n" +
 	"\x05Carry\x12\x16\n" +
 	"\x06column\x18\x01 \x01(\tR\x06column\x12\x12\n" +
 	"\x04norm\x18\x02 \x01(\tR\x04norm\x12\x14\n" +
 	"\x05above\x18\x03 \x01(\x02R\x05above\x12\x18\n" +
-	"\aweights\x18\x04 \x01(\bR\aweights\"u\n" +
+	"\aweights\x18\x04 \x01(\bR\aweights\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\rR\x04from\"u\n" +
 	"\x06Column\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05width\x18\x02 \x01(\rR\x05width\x12#\n" +

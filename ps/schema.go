@@ -25,7 +25,7 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 	for _, t := range p.GetTables() {
 		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName(), Closed: t.GetClosed()}
 		if c := t.GetCarry(); c != nil {
-			s.Carry = append(s.Carry, fsm.Carry{Table: uint16(t.GetId()), Column: c.GetColumn(),
+			s.Carry = append(s.Carry, fsm.Carry{Table: uint16(t.GetId()), From: uint16(min(c.GetFrom(), math.MaxUint16)), Column: c.GetColumn(),
 				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Weights: c.GetWeights()})
 		}
 		if t.GetId() > math.MaxUint16 {

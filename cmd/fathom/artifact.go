@@ -131,17 +131,16 @@ func servedJob(j *job.Job, tables []table.Schema, phase uint32) (*job.Job, error
 		if phase == 0 {
 			return nil, inputError{fmt.Errorf("job %s has only its supernet so far, which is not a model to serve: export it when the winner is trained", j.Metadata.Name)}
 		}
-		var widths []int
-		for _, t := range tables {
-			width := 0
-			for _, c := range t.Columns {
-				if c.Name == model.Embedding {
-					width = c.Width
-				}
-			}
-			widths = append(widths, width)
+		fields, err := j.Tables()
+		if err != nil {
+			return nil, err
 		}
-		var err error
+		widths := make([]int, len(fields))
+		for i, f := range fields {
+			if at := embeddingTable(f.Name, tables); at >= 0 {
+				widths[i] = embeddingWidth(tables[at])
+			}
+		}
 		if j, err = j.Retrain(widths); err != nil {
 			return nil, err
 		}
@@ -151,6 +150,24 @@ func servedJob(j *job.Job, tables []table.Schema, phase uint32) (*job.Job, error
 	served.Spec.Cluster, served.Spec.Checkpoint = job.Cluster{}, job.Checkpoint{}
 	served = served.WithDefaults()
 	return &served, nil
+}
+
+// embeddingTable finds the table that has the embeddings of a field after a search,
+// -1 if they have the width 0.
+func embeddingTable(field string, tables []table.Schema) int {
+	return slices.IndexFunc(tables, func(t table.Schema) bool {
+		w := embeddingWidth(t)
+		return w > 0 && (t.Name == field || t.Name == fmt.Sprintf("%s.%d", field, w))
+	})
+}
+
+func embeddingWidth(t table.Schema) int {
+	for _, c := range t.Columns {
+		if c.Name == model.Embedding {
+			return c.Width
+		}
+	}
+	return 0
 }
 
 // sameTables wants the tables of a job to be the given ones.

@@ -88,8 +88,14 @@ func trainLocally(t *testing.T, shards int, widths []int, sets ...string) *local
 		}
 		m.at++
 		next := fsm.Schema{Phase: 1, Base: m.at}
-		for i := range widths {
-			next.Carry = append(next.Carry, fsm.Carry{Table: uint16(i), Column: "embedding", Norm: supernet.L1, Above: 0.66})
+		tables, err := m.stage.Tables()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tb := range tables {
+			if tb.Columns[len(tb.Columns)-1].Name == "embedding" {
+				next.Carry = append(next.Carry, fsm.Carry{Table: tb.ID, From: uint16(tb.Fields[0]), Column: "embedding", Norm: supernet.L1, Above: 0.66})
+			}
 		}
 		m.form(t, next)
 		m.train(t)
@@ -119,7 +125,8 @@ func (m *localModel) form(t *testing.T, of fsm.Schema) {
 		schema.Job, schema.Run, schema.Seed, schema.Lanes = "trained", localRun, m.stage.Spec.Train.Seed, m.stage.Spec.Train.Lanes
 		schema.PreImages, schema.PipelineDepth = m.stage.PreImages(), m.stage.Depth()
 		for _, tb := range tables {
-			st := table.Schema{ID: tb.ID, Name: tb.Name, Closed: len(of.Carry) > 0}
+			st := table.Schema{ID: tb.ID, Name: tb.Name}
+			st.Closed = slices.ContainsFunc(of.Carry, func(c fsm.Carry) bool { return c.Table == tb.ID })
 			for _, c := range tb.Columns {
 				st.Columns = append(st.Columns, table.Column{Name: c.Name, Width: c.Width, Init: c.Init, Optimizer: c.Optimizer})
 			}
@@ -275,6 +282,10 @@ func TestArtifactPredictsWhatTheServersDid(t *testing.T) {
 		"bf16 and dcn": {sets: []string{"spec.model.name=dcnv2", "spec.train.compute=bf16"}},
 		"searched": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={budget: {fraction: 0.5}, pruning: {}}"}},
+		"fields dropped": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",
+			"spec.search={widths: [0, 1, 2, 3, 8]}"}},
+		"fields dropped, no first order": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",
+			"spec.model={name: dnn, embedding_dim: 8, hidden: [8]}", "spec.search={widths: [0, 1, 2, 3, 8], pruning: {}}"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

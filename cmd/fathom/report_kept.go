@@ -11,6 +11,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/ps/export"
+	"github.com/fathom-train/fathom/ps/table"
 	"github.com/fathom-train/fathom/shard"
 	"github.com/fathom-train/fathom/worker/dataset"
 )
@@ -75,12 +76,18 @@ func keptByFrequency(ctx context.Context, j *job.Job, dir string) (all []keptRow
 	if err != nil {
 		return nil, err
 	}
+	var exported []table.Schema
+	for _, t := range model.Manifest.Tables {
+		exported = append(exported, t.Schema)
+	}
 	for i, t := range tables {
 		k := keptRows{Table: t.Name, Records: records}
 		keys := slices.Sorted(maps.Keys(counts[i]))
-		has, err := model.Has(i, keys)
-		if err != nil {
-			return nil, err
+		has := make([]bool, len(keys))
+		if at := embeddingTable(t.Name, exported); at >= 0 {
+			if has, err = model.Has(at, keys); err != nil {
+				return nil, err
+			}
 		}
 		for n, key := range keys {
 			g := bits.Len64(uint64(counts[i][key])) - 1

@@ -60,6 +60,9 @@ func TestTablesOfAPlan(t *testing.T) {
 		{Spec{Tables: PerField}, fields("a", "b=a", "c"), "a[5]<0 [0 1]; c[5]<0 [2]", false},
 		{Spec{Fields: []Field{{Name: "b", Width: 2}, {Name: "c", Width: 2}}}, fields("a", "b", "c"), "rows[5]<0 [0]; rows.2[3]<0 [1 2]", false},
 		{Spec{Width: 1}, fields("a"), "rows.1[2]<0 [0]", false},
+		{Spec{Tables: PerField, Fields: []Field{{Name: "a", Width: 2, OwnLinear: true}, {Name: "b", OwnLinear: true}, {Name: "c", Method: None}}},
+			fields("a", "b", "c", "d=c"), "a.2[2]<0 [0]; a.linear[1]<0 [0]; b[4]<0 [1]; b.linear[1]<0 [1]; c.linear[1]<0 [2 3]", false},
+		{Spec{Fields: []Field{{Name: "a", Method: None}}}, fields("a", "b"), "linear[1]<0 [0]; rows[5]<0 [1]", false},
 		{Spec{Method: Hash, Buckets: 10}, fields("a", "b=a", "c"), "hash[5]<20 [0 1 2]", false},
 		{Spec{Method: QR, Buckets: 10, Remainders: 3}, fields("a", "c"), "qr_mult[5]<26 [0 1]", false},
 		{Spec{Method: QR, Buckets: 10, Remainders: 3, Combine: Concat}, fields("a"), "qr_concat.2[3]<13 [0]", false},
@@ -172,8 +175,9 @@ func randomSamples(r *rand.Rand, n, fields int) Samples {
 // differences of it show.
 func TestScatterIsTheGradientOfGather(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	f := fields("a", "b=a", "c", "d", "e", "f", "g")
-	p := mustNew(t, Spec{Buckets: 3, Remainders: 2, SharedTables: 2, ChunkWidth: 2, Fields: []Field{
+	f := fields("a", "b=a", "c", "d", "e", "f", "g", "h", "i")
+	p := mustNew(t, Spec{Tables: PerField, Buckets: 3, Remainders: 2, SharedTables: 2, ChunkWidth: 2, Fields: []Field{
+		{Name: "h", Width: 3, OwnLinear: true}, {Name: "i", Method: None},
 		{Name: "c", Width: 2}, {Name: "d", Method: Hash}, {Name: "e", Method: QR}, {Name: "f", Method: QR, Combine: Concat}, {Name: "g", Method: Unified},
 	}}, f)
 	s := randomSamples(r, 5, len(f))
@@ -237,20 +241,50 @@ func TestNarrowFieldsArePaddedWithZeros(t *testing.T) {
 	}
 }
 
+// A row of two tables reads like one of both parts; a field without an embedding
+// has its first-order weight, if the model has such, or nothing.
+func TestFirstOrderWeightsOfTheirOwn(t *testing.T) {
+	spec := Spec{Tables: PerField, Fields: []Field{{Name: "a", Width: 2, OwnLinear: true}, {Name: "b", Method: None}}}
+	p := mustNew(t, spec, fields("a", "b"))
+	s := Samples{N: 1, Keys: []shard.Key{7, 8}, Weights: []float32{1, 2}, Offsets: []int32{0, 1, 2}}
+	in := [][]float32{make([]float32, 2), make([]float32, 8)}
+	p.Gather(in, s, []TableRows{
+		{Values: []float32{2, 3}, Index: []int32{0}}, {Values: []float32{1}, Index: []int32{0}}, {Values: []float32{6}, Index: []int32{0}},
+	})
+	if !slices.Equal(in[0], []float32{1, 12}) || !slices.Equal(in[1], []float32{2, 3, 0, 0, 0, 0, 0, 0}) {
+		t.Errorf("columns %v", in)
+	}
+	p, err := New(spec.WithDefaults(), columns[1:], fields("a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tables(p); got != "a.2[2]<0 [0]" {
+		t.Errorf("without first-order weights: %s", got)
+	}
+	p.Gather(in[1:], s, []TableRows{{Values: []float32{4, 5}, Index: []int32{0}}})
+	if !slices.Equal(in[1], []float32{4, 5, 0, 0, 0, 0, 0, 0}) {
+		t.Errorf("without first-order weights: column %v", in[1])
+	}
+}
+
 func TestFaultsOfASpec(t *testing.T) {
 	for want, s := range map[string]Spec{
-		`tables: "one"`:                    {Tables: "one"},
-		`method: "magic"`:                  {Method: "magic"},
-		`fields[0]: name: there is no`:     {Fields: []Field{{Name: "z"}}},
-		`fields[1]: name: field "a" twice`: {Fields: []Field{{Name: "a"}, {Name: "a"}}},
-		`buckets: is required by method h`: {Method: Hash},
-		`remainders: is required`:          {Method: QR, Buckets: 3},
-		`buckets: is required by method u`: {Method: Unified},
-		`shared_tables: shared_tables and`: {SharedTables: 2},
-		`fields[0]: chunks: is a setting`:  {Fields: []Field{{Name: "a", Chunks: 2}}},
-		`fields[0]: method: remainders`:    {Fields: []Field{{Name: "a", Remainders: 2}}},
-		`fields[0]: buckets: is no`:        {Fields: []Field{{Name: "a", Buckets: 2}}},
-		`fields[0]: method: the tables of`: {Method: Unified, Buckets: 1, Fields: []Field{{Name: "a", Width: 2}}},
+		`tables: "one"`:                     {Tables: "one"},
+		`method: "magic"`:                   {Method: "magic"},
+		`fields[0]: name: there is no`:      {Fields: []Field{{Name: "z"}}},
+		`fields[1]: name: field "a" twice`:  {Fields: []Field{{Name: "a"}, {Name: "a"}}},
+		`buckets: is required by method h`:  {Method: Hash},
+		`remainders: is required`:           {Method: QR, Buckets: 3},
+		`buckets: is required by method u`:  {Method: Unified},
+		`shared_tables: shared_tables and`:  {SharedTables: 2},
+		`fields[0]: chunks: is a setting`:   {Fields: []Field{{Name: "a", Chunks: 2}}},
+		`fields[0]: method: remainders`:     {Fields: []Field{{Name: "a", Remainders: 2}}},
+		`fields[0]: buckets: is no`:         {Fields: []Field{{Name: "a", Buckets: 2}}},
+		`fields[0]: method: field a has no`: {Fields: []Field{{Name: "a", Method: None, Width: 2}}},
+		`method: "none"`:                    {Method: None},
+		`fields[0]: own_linear: is a set`:   {Fields: []Field{{Name: "a", OwnLinear: true}}},
+		`fields[0]: own_linear: is a`:       {Tables: PerField, Method: Hash, Buckets: 2, Fields: []Field{{Name: "a", OwnLinear: true}}},
+		`fields[0]: method: the tables of`:  {Method: Unified, Buckets: 1, Fields: []Field{{Name: "a", Width: 2}}},
 	} {
 		err := s.WithDefaults().Validate([]string{"a", "b"})
 		if err == nil || !strings.Contains(err.Error(), want) {

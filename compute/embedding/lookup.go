@@ -85,7 +85,7 @@ func (p *Plan) Gather(columns [][]float32, s Samples, tables []TableRows) {
 				add(dst[:piece.Width], t.Values[rows[j]+piece.Off:], weight)
 			}
 		}
-		if parts[0].Factor {
+		if len(parts) > 0 && parts[0].Factor {
 			c, a, b := p.factors(parts, rows, func(t int) []float32 { return tables[t].Values })
 			dst := columns[c][entry*p.Columns[c].Width:]
 			for i := range a {
@@ -110,7 +110,7 @@ func (p *Plan) Scatter(tables []TableRows, s Samples, columns [][]float32) {
 				add(t.Grads[at:at+piece.Width], columns[c][entry*p.Columns[c].Width+piece.At:], weight)
 			}
 		}
-		if parts[0].Factor {
+		if len(parts) > 0 && parts[0].Factor {
 			c, a, b := p.factors(parts, rows, func(t int) []float32 { return tables[t].Values })
 			_, da, db := p.factors(parts, rows, func(t int) []float32 { return tables[t].Grads })
 			g := columns[c][entry*p.Columns[c].Width:]
@@ -125,7 +125,10 @@ func (p *Plan) Scatter(tables []TableRows, s Samples, columns [][]float32) {
 
 // add adds weight times the start of src to dst.
 func add(dst, src []float32, weight float32) {
-	if len(dst) == 1 {
+	switch len(dst) {
+	case 0: // a column that the table lacks
+		return
+	case 1:
 		dst[0] += float32(weight * src[0])
 		return
 	}

@@ -146,7 +146,13 @@ func (b *builder) field(f Field, number uint64) ([]Part, error) {
 	}
 	switch f.Method {
 	case Rows:
-		return []Part{b.part(b.rows(f, width), Key{}, 0)}, nil
+		if !f.OwnLinear {
+			return []Part{b.part(b.rows(f, width), Key{}, 0)}, nil
+		}
+		own := b.part(b.table(b.rowsName(f, width), width, func(c model.Column) bool { return c.Name == model.Embedding }), Key{}, 0)
+		return append([]Part{own}, b.linear(f)...), nil
+	case None:
+		return b.linear(f), nil
 	case Hash:
 		n := uint64(f.Buckets)
 		t := b.rows(f, width)
@@ -203,7 +209,7 @@ func (b *builder) chunks(f Field, dim int, number uint64) ([]Part, error) {
 	for j := range n {
 		to := b.next % b.spec.SharedTables
 		b.next++
-		t := b.table(fmt.Sprintf("unified%d", to), w)
+		t := b.table(fmt.Sprintf("unified%d", to), w, all)
 		b.plan.Tables[t].RowsMax = b.spec.Buckets
 		buckets := uint64(b.spec.Buckets)
 		parts = append(parts, b.part(t, Key{
@@ -215,7 +221,9 @@ func (b *builder) chunks(f Field, dim int, number uint64) ([]Part, error) {
 }
 
 // rows returns the table of the rows of a field whose embedding has the width.
-func (b *builder) rows(f Field, width int) int {
+func (b *builder) rows(f Field, width int) int { return b.table(b.rowsName(f, width), width, all) }
+
+func (b *builder) rowsName(f Field, width int) string {
 	name := f.Method
 	if f.Method == QR {
 		name += "_" + f.Combine
@@ -226,11 +234,33 @@ func (b *builder) rows(f Field, width int) int {
 	if width != b.dim() {
 		name = fmt.Sprintf("%s.%d", name, width)
 	}
-	return b.table(name, width)
+	return name
 }
 
-// table returns the number of the named table, which it makes if need be.
-func (b *builder) table(name string, width int) int {
+// linear returns the part of a field that has all columns but the embedding; none
+// when the model has no others.
+func (b *builder) linear(f Field) []Part {
+	others := func(c model.Column) bool { return c.Name != model.Embedding }
+	if !slices.ContainsFunc(b.plan.Columns, others) {
+		return nil
+	}
+	name := model.Linear
+	if b.spec.Tables == PerField {
+		name = LinearTable(f.Name)
+	}
+	return []Part{b.part(b.table(name, 0, others), Key{}, 0)}
+}
+
+// LinearTable is the name of the table of a field's first-order weights, when they
+// have one of their own.
+func LinearTable(field string) string { return field + "." + model.Linear }
+
+// all is for tables that have all columns.
+func all(model.Column) bool { return true }
+
+// table returns the number of the named table, which it makes if need be; it has
+// the columns that has tells, the embedding as wide as given.
+func (b *builder) table(name string, width int, has func(model.Column) bool) int {
 	if t, ok := b.named[name]; ok {
 		return t
 	}
@@ -238,6 +268,9 @@ func (b *builder) table(name string, width int) int {
 	for _, c := range b.plan.Columns {
 		if c.Name == model.Embedding {
 			c.Width = width
+		}
+		if !has(c) {
+			c.Width = 0
 		}
 		t.Columns = append(t.Columns, c)
 		t.Width += c.Width

@@ -26,10 +26,16 @@ const (
 	Hash    = "hash"
 	QR      = "qr"
 	Unified = "unified"
+	// None is for single fields: they have no embedding, only their first-order
+	// weights, in models that have those.
+	None = "none"
 )
 
-// Methods lists them.
+// Methods lists those that can be the method of all fields.
 func Methods() []string { return []string{Rows, Hash, QR, Unified} }
+
+// FieldMethods lists those that a field can have.
+func FieldMethods() []string { return append(Methods(), None) }
 
 // The ways to combine the two rows of qr.
 const (
@@ -89,6 +95,10 @@ type Field struct {
 	// the embedding).
 	Chunks int `json:"chunks,omitempty"`
 	Width  int `json:"width,omitempty"`
+	// OwnLinear keeps the first-order weights in a table of their own, so that they
+	// can be there for values that have no row in the table of the embeddings (rows,
+	// per_field).
+	OwnLinear bool `json:"own_linear,omitempty"`
 }
 
 // WithDefaults fills in the settings that do not depend on the model.
@@ -126,7 +136,7 @@ func (s Spec) of(name string) Field {
 	case QR:
 		f.Buckets, f.Remainders = cmp.Or(f.Buckets, s.Buckets), cmp.Or(f.Remainders, s.Remainders)
 		f.Combine = cmp.Or(f.Combine, s.Combine)
-	case Unified:
+	case Unified, None:
 		return f
 	}
 	f.Width = cmp.Or(f.Width, s.Width)
@@ -157,7 +167,13 @@ func (s Spec) Validate(names []string) error {
 		}
 		seen[f.Name] = true
 		if f.Method != "" {
-			oneOf(path+"method", f.Method, Methods()...)
+			oneOf(path+"method", f.Method, FieldMethods()...)
+		}
+		if f.Method == None && (f.Width != 0 || f.Buckets != 0) {
+			fault("%smethod: field %s has no embedding with method none: remove width and buckets", path, f.Name)
+		}
+		if f.OwnLinear && (s.of(f.Name).Method != Rows || s.Tables != PerField) {
+			fault("%sown_linear: is a setting of method rows with tables: per_field", path)
 		}
 		if s.of(f.Name).Method == Unified {
 			unified = true

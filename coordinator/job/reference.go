@@ -175,12 +175,13 @@ var embeddingRules = map[string]rule{
 
 	"spec.embedding.fields[]":            means("What differs for one field."),
 	"spec.embedding.fields[].name":       means("Name of a field that shares no other field's rows.").mustBeGiven(),
-	"spec.embedding.fields[].method":     means("As spec.embedding.method.").of(append([]string{""}, embedding.Methods()...)...).byDefault("spec.embedding.method"),
+	"spec.embedding.fields[].method":     means("As spec.embedding.method; or none: the field has no embedding, only its first-order weights, in models that have them.").of(append([]string{""}, embedding.FieldMethods()...)...).byDefault("spec.embedding.method"),
 	"spec.embedding.fields[].buckets":    means("As spec.embedding.buckets.").in(0, embedding.BucketsMax).byDefault("spec.embedding.buckets"),
 	"spec.embedding.fields[].remainders": means("As spec.embedding.remainders.").in(0, embedding.BucketsMax).byDefault("spec.embedding.remainders"),
 	"spec.embedding.fields[].combine":    means("As spec.embedding.combine.").of("", embedding.Mult, embedding.Add, embedding.Concat).byDefault("spec.embedding.combine"),
 	"spec.embedding.fields[].chunks":     means("Chunks of the field (unified).").in(0, embedding.ChunksMax).byDefault("as many as fill the embedding"),
 	"spec.embedding.fields[].width":      means("As spec.embedding.width.").in(0, model.EmbeddingDimMax).byDefault("spec.embedding.width"),
+	"spec.embedding.fields[].own_linear": means("Keep the field's first-order weights in a table of their own (rows, with tables: per_field). After a search with pruning, a row that was pruned has only that one.").byDefault("`false`"),
 }
 
 var trainRules = map[string]rule{

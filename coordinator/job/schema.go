@@ -70,6 +70,9 @@ func (j *Job) Tables() ([]Table, error) {
 	for id, of := range plan.Tables {
 		t := Table{ID: uint16(id), Name: of.Name, Fields: of.Fields, RowsMax: of.RowsMax}
 		for _, c := range of.Columns {
+			if c.Width == 0 {
+				continue
+			}
 			init := j.Spec.Train.EmbeddingInit
 			if of.Factor && c.Name == model.Embedding {
 				// So that a product of two has the scale.

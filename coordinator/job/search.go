@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/fathom-train/fathom/compute/embedding"
@@ -161,7 +162,8 @@ func (j *Job) Supernet() *Job {
 }
 
 // Retrain is the job of the last stage: without a search, every table as wide as
-// found.
+// found. Of width 0 only the first-order weights are left, and with pruning they
+// have tables of their own, because a pruned row keeps its.
 func (j *Job) Retrain(widths []int) (*Job, error) {
 	tables, err := j.Tables()
 	if err != nil {
@@ -171,9 +173,16 @@ func (j *Job) Retrain(widths []int) (*Job, error) {
 	r.Spec.Search = nil
 	r.Spec.Embedding.Fields = nil
 	for i, t := range tables {
-		r.Spec.Embedding.Fields = append(r.Spec.Embedding.Fields, embedding.Field{Name: t.Name, Width: widths[i]})
+		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.Pruning != nil}
+		if widths[i] == 0 {
+			f = embedding.Field{Name: t.Name, Method: embedding.None}
+		}
+		r.Spec.Embedding.Fields = append(r.Spec.Embedding.Fields, f)
 	}
-	return &r, nil
+	if left, err := r.Tables(); err != nil || len(left) > 0 {
+		return &r, err
+	}
+	return nil, fmt.Errorf("all fields have the width 0, and model %s has no first-order weights: there is nothing to train; leave the width 0 out of spec.search.widths", j.Spec.Model.Name)
 }
 
 // gates is the tensor of the soft gates, all open.
@@ -215,8 +224,8 @@ func (c *checker) search(j *Job) {
 		}
 	}
 	for i, w := range s.Widths {
-		if w < 1 || w > dim || i > 0 && w <= s.Widths[i-1] {
-			c.fault(at(path+".widths", i), "%d: widths must ascend from 1 to the embedding_dim of %d", w, dim)
+		if w < 0 || w > dim || i > 0 && w <= s.Widths[i-1] {
+			c.fault(at(path+".widths", i), "%d: widths must ascend, from 0 or above to the embedding_dim of %d", w, dim)
 		}
 	}
 	if n := len(s.Widths); n > 0 && s.Widths[n-1] != dim {
@@ -273,7 +282,7 @@ var searchRules = map[string]rule{
 	"spec.search.budget.fraction":       means("Their share of the supernet's, all rows at full width.").in(0, 1).byDefault("no bound"),
 	"spec.search.pareto":                means("Search for the whole front of size and AUC. The smallest candidate within the tolerance of the best is trained."),
 	"spec.search.tolerance":             means("How much validation AUC may be given up for a smaller candidate. Above 0, the winner is trimmed: fields are narrowed as long as the AUC stays within it.").in(0, 0.5),
-	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim.").byDefault("1, 2, ... up to the embedding_dim"),
+	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim. With 0 among them a field may lose its embedding; its first-order weights stay, in models that have them.").byDefault("1, 2, ... up to the embedding_dim"),
 	"spec.search.generations":           means("Generations of evolution, guided and random.").in(1, 10000),
 	"spec.search.population":            means("Candidates of a generation.").in(1, 1000),
 	"spec.search.archive":               means("Best candidates that parents are drawn from.").in(1, 1000),

@@ -28,6 +28,7 @@ func TestSearchesThatCannotWorkAreRefused(t *testing.T) {
 		{[]string{"spec.embedding.width=4"}, "spec.embedding"},
 		{[]string{"spec.search.widths=[1, 4]"}, "spec.search.widths"},
 		{[]string{"spec.search.widths=[4, 2, 16]"}, "spec.search.widths[1]"},
+		{[]string{"spec.search.widths=[0, 2, 16]"}, ""},
 		{[]string{"spec.search.sampling=all"}, "spec.search.widths"},
 		{[]string{"spec.search={sampling: all, widths: [4, 16], distillation: 1}"}, ""},
 		{[]string{"spec.search.distillation=1"}, "spec.search.distillation"},
@@ -66,10 +67,17 @@ func TestTheWinnerIsAJobOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, table := range tables {
-		if got := table.Columns[len(table.Columns)-1].Width; got != widths[i] {
-			t.Errorf("table %s is %d wide, want %d", table.Name, got, widths[i])
+	for _, table := range tables {
+		want := []int{widths[table.Fields[0]], 1} // embeddings and first-order weights
+		if table.ID%2 == 1 {
+			want = want[1:]
 		}
+		if got := table.Columns[0].Width; got != want[0] || len(table.Columns) != 1 {
+			t.Errorf("table %s is %d wide, want %d", table.Name, got, want[0])
+		}
+	}
+	if len(tables) != 2*len(widths) {
+		t.Errorf("%d tables for %d fields", len(tables), len(widths))
 	}
 	super, err := j.Dense()
 	if err != nil {
@@ -81,5 +89,40 @@ func TestTheWinnerIsAJobOfItsOwn(t *testing.T) {
 	}
 	if len(super) != len(dense)+2 || super[len(dense)].Name != ThresholdTensor || super[len(dense)+1].Name != GateTensor {
 		t.Errorf("%d tensors with the search, %d without", len(super), len(dense))
+	}
+}
+
+// A field of width 0 has no embedding, and without first-order weights nothing.
+func TestTheWinnerMayDropFields(t *testing.T) {
+	j := mustParse(t, "f", searchJob, "spec.search.widths=[0, 16]")
+	widths := make([]int, len(j.Spec.Data.ResolvedFields()))
+	widths[1] = 16
+	names := func(j *Job) (all string) {
+		r, err := j.Retrain(widths)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Validate(); err != nil {
+			t.Error(err)
+		}
+		tables, err := r.Tables()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range tables[:min(3, len(tables))] {
+			all += table.Name + " "
+		}
+		return all
+	}
+	if got := names(j); got != "i1.linear i2 i3.linear " {
+		t.Errorf("tables %s", got)
+	}
+	j.Spec.Model.Name = "dnn"
+	if got := names(j); got != "i2 " {
+		t.Errorf("tables %s", got)
+	}
+	widths[1] = 0
+	if _, err := j.Retrain(widths); err == nil || !strings.Contains(err.Error(), "nothing to train") {
+		t.Errorf("a model without any table: %v", err)
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"github.com/fathom-train/fathom/shard"
 )
 
-// Carry says which rows a table takes over from the table of the same id of the
-// phase before, and with what weights.
+// Carry says which rows a table takes over from a table of the phase before, and
+// with what weights.
 type Carry struct {
 	Table uint16 `json:"table"`
+	// From is the id of the table of the phase before.
+	From uint16 `json:"from"`
 	// Column is the one whose norm decides; a row is taken over when it is above
 	// Above. Without a column all rows are.
 	Column string        `json:"column,omitempty"`
@@ -61,10 +63,10 @@ func (s *State) reshape(index uint64, schema Schema, schemaBytes []byte) Result 
 		return refuse(Invalid, "%w", err)
 	}
 	for _, c := range schema.Carry {
-		from := old.tableIndex(c.Table)
+		from := old.tableIndex(c.From)
 		if from < 0 {
 			m.close()
-			return refuse(Mismatch, "the shard has no table %d to carry rows from", c.Table)
+			return refuse(Mismatch, "the shard has no table %d to carry rows from", c.From)
 		}
 		if err := carry(m.tables[m.tableIndex(c.Table)].table, old.tables[from].table, c); err != nil {
 			m.close()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/supernet"
+	"github.com/fathom-train/fathom/ps/table"
 	"github.com/fathom-train/fathom/ps/wire"
 	"github.com/fathom-train/fathom/shard"
 )
@@ -141,6 +142,42 @@ func TestReshapeKeepsRowsAboveTheThresholdAndNarrowsThem(t *testing.T) {
 	}
 	if hashes[0] != hashes[2] || hashes[1] != hashes[3] || hashes[0] == hashes[1] {
 		t.Errorf("hashes %x: those of one and three shards must agree, those of the kinds of weights differ", hashes)
+	}
+}
+
+// A table may take its rows from one of another id: first-order weights get a
+// table of their own, which has all rows.
+func TestReshapeSplitsATable(t *testing.T) {
+	t.Parallel()
+	s := example(2, 1)
+	st := configured(t, s)
+	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
+	before := weightsOf(t, []*State{st}, 3)
+	next := s
+	narrow := func(id uint16, closed bool, columns ...table.Column) table.Schema {
+		return table.Schema{ID: id, Name: columns[0].Name, Columns: columns, Closed: closed}
+	}
+	next.Tables = []table.Schema{narrow(0, false, s.Tables[0].Columns[0]), narrow(7, true, s.Tables[0].Columns[1])}
+	next.Phase, next.Base = 1, 4
+	next.Carry = []Carry{{Table: 0, Weights: true}, {Table: 7, From: 0, Column: "embedding", Norm: supernet.L1, Above: threshold, Weights: true}}
+	if r := st.Apply(index+1, configure(t, next)); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	kept := 0
+	for k, w := range before {
+		req := &wire.PullRequest{Run: run, Tables: []wire.TableKeys{{Table: 0, Keys: []shard.Key{k}}, {Table: 7, Keys: []shard.Key{k}}}}
+		got, want := make([]float32, 5), slices.Clone(w)
+		if supernet.L1.Keeps(w[1:], threshold) {
+			kept++
+		} else {
+			clear(want[1:])
+		}
+		if err := st.Lookup(4, req, got); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("row %#x is %v, %v; want %v", uint64(k), got, err, want)
+		}
+	}
+	if kept == 0 || kept == len(before) {
+		t.Errorf("%d of %d rows are kept: the test sees one side only", kept, len(before))
 	}
 }
 
