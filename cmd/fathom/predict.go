@@ -39,7 +39,7 @@ func (a *app) newPredict() *cobra.Command {
 
 DIR is an artifact that fathom run or fathom export wrote; nothing else is needed.
 Its checksums are compared first. FILE has the format and the columns of the job's
-data; a label is not needed where columns have names. --split scores a split of
+data; labels are not needed (libsvm and libffm: in no line or in all). --split scores a split of
 the job instead, generated data included, and says whether the score is the one
 that was reported, to the last bit.
 

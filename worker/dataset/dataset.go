@@ -96,7 +96,7 @@ func prepare(d job.Data, labelled bool, log *slog.Logger) (*Set, map[string][]so
 		return nil, nil, err
 	}
 	if !labelled {
-		sc.dropLabel()
+		sc.dropLabel(!sparse(d.Format))
 	}
 	s := &Set{schema: sc, windowRows: d.ShuffleWindowRows, splits: make(map[string]*Split), log: log}
 	s.cache = newCache(d.CacheBytes, s.decode)

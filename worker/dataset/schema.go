@@ -94,10 +94,14 @@ func newSchema(d job.Data, fields []job.Field) (*schema, error) {
 	return s, nil
 }
 
-// dropLabel is for files without labels: the first field's column takes the place
-// of the label as column 0 of a record batch, and all labels are 0.
-func (s *schema) dropLabel() {
-	s.unlabelled, s.label = true, s.columns[0]
+// dropLabel is for files without labels: all are 0. Where columns have names, that
+// of the first field takes the place of the label as column 0 of a record batch.
+func (s *schema) dropLabel(named bool) {
+	s.unlabelled = true
+	if !named {
+		return
+	}
+	s.label = s.columns[0]
 	s.columns = s.columns[1:]
 	for i := range s.fields {
 		s.fields[i].col--

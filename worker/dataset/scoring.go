@@ -10,9 +10,8 @@ import (
 	"github.com/fathom-train/fathom/coordinator/job"
 )
 
-// OpenScoring opens one split of a job's data to be scored, like Open. Files with
-// named columns need no label and no group; see Labelled. Weights of samples are
-// not read.
+// OpenScoring opens one split of a job's data to be scored, like Open. Files need
+// no label and no group; see Labelled. Weights of samples are not read.
 func OpenScoring(ctx context.Context, d job.Data, split string, log *slog.Logger) (*Set, error) {
 	if !slices.Contains(splitNames[:], split) {
 		return nil, &InputError{Msg: unknown("split", split, splitNames[:])}
@@ -25,7 +24,7 @@ func OpenScoring(ctx context.Context, d job.Data, split string, log *slog.Logger
 		}
 	}
 	labelled := true
-	if slices.Contains([]string{"csv", "tsv", "parquet", "arrow"}, d.Format) { // columns have names
+	if d.Format != "synthetic" {
 		paths, err := resolve(d.Root, split, *patterns[split])
 		if err != nil {
 			return nil, err
@@ -33,13 +32,8 @@ func OpenScoring(ctx context.Context, d job.Data, split string, log *slog.Logger
 		if len(paths) == 0 {
 			return nil, noSplit(split)
 		}
-		names, err := columnNames(paths[0], d)
-		if err != nil {
+		if labelled, err = hasLabel(paths[0], &d); err != nil {
 			return nil, err
-		}
-		labelled = slices.Contains(names, cmp.Or(d.Label, "label"))
-		if !slices.Contains(names, d.Group) {
-			d.Group = ""
 		}
 	}
 	s, sources, err := prepare(d, labelled, log)
@@ -56,6 +50,22 @@ func OpenScoring(ctx context.Context, d job.Data, split string, log *slog.Logger
 		return nil, err
 	}
 	return s, nil
+}
+
+// hasLabel tells whether the records of a file have labels. It forgets the group
+// of the data when the file has none.
+func hasLabel(path string, d *job.Data) (bool, error) {
+	if sparse(d.Format) {
+		return startsWithLabel(path)
+	}
+	names, err := columnNames(path, *d)
+	if err != nil {
+		return false, err
+	}
+	if !slices.Contains(names, d.Group) {
+		d.Group = ""
+	}
+	return slices.Contains(names, cmp.Or(d.Label, "label")), nil
 }
 
 func noSplit(name string) error {

@@ -3,6 +3,7 @@ package dataset
 import (
 	"errors"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,48 @@ func TestRecordsWithoutLabelsHaveTheSameKeys(t *testing.T) {
 			}
 			labelled.Close()
 			bare.Close()
+		}
+	}
+}
+
+func TestSparseRecordsWithoutLabelsHaveTheSameKeys(t *testing.T) {
+	t.Parallel()
+	for format, text := range map[string]string{
+		"libsvm": "1 3:0.5 7:1 # last\n0\t7:2\n\n1 12:1 3:1\n",
+		"libffm": "1 0:a:0.5 1:7:1\n0 0:b:2\n1 1:12:1 0:a:1\n",
+	} {
+		dir := t.TempDir()
+		write(t, dir, "labels", text)
+		write(t, dir, "bare", regexp.MustCompile(`(?m)^[01]\s`).ReplaceAllString(text, ""))
+		d := job.Data{Root: dir, Format: format, Fields: []job.Field{{Name: "x", Column: "0"}, {Name: "y", Column: "1"}}}
+		if format == "libsvm" {
+			d.Fields[0].Column, d.Fields[1].Column = "0-5", "6-20"
+		}
+		open := func(file string) (*Set, *Batch) {
+			d.Test = []string{file}
+			s, err := OpenScoring(t.Context(), d, "test", quiet())
+			if err != nil {
+				t.Fatalf("%s: %v", format, err)
+			}
+			t.Cleanup(func() { s.Close() })
+			return s, all(t, s, "test")
+		}
+		labelled, want := open("labels")
+		bare, got := open("bare")
+		if !labelled.Labelled() || bare.Labelled() || want.N != 3 || !slices.Equal(want.Labels, []float32{1, 0, 1}) || slices.Contains(got.Labels, 1) {
+			t.Errorf("%s: %d rows with labels %v (%v) and %v (%v)", format, want.N, want.Labels, labelled.Labelled(), got.Labels, bare.Labelled())
+		}
+		if got.Labels = want.Labels; !same(want, got) {
+			t.Errorf("%s: other samples without labels", format)
+		}
+		// Files whose lines have labels only here and there are refused, at the line.
+		write(t, dir, "mixed", "0:1:1\n1 0:1:1\n")
+		if format == "libsvm" {
+			write(t, dir, "mixed", "0:1\n1 0:1\n")
+		}
+		d.Test = []string{"mixed"}
+		if _, err := OpenScoring(t.Context(), d, "test", quiet()); err == nil || !strings.Contains(err.Error(), "mixed:2") {
+			t.Errorf("%s: a label in the second line only: %v", format, err)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package dataset
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -23,6 +25,8 @@ type sparseDialect struct {
 	fields []int
 	// ranges is for libsvm: the indices of each column.
 	ranges []indexRange
+	// unlabelled says that lines begin with their first feature.
+	unlabelled bool
 	// seen tells which columns had a feature in any line decoded.
 	seen []atomic.Bool
 }
@@ -45,7 +49,7 @@ var pairList = arrow.ListOf(arrow.StructOf(
 // newSparseDialect maps the columns of the schema to field numbers (libffm) or
 // index ranges (libsvm).
 func newSparseDialect(format string, s *schema) (*sparseDialect, error) {
-	d := &sparseDialect{schema: textSchema(s, pairList), seen: make([]atomic.Bool, len(s.columns))}
+	d := &sparseDialect{schema: textSchema(s, pairList), unlabelled: s.unlabelled, seen: make([]atomic.Bool, len(s.columns))}
 	for c, name := range s.columns {
 		if format == "libsvm" {
 			r, err := parseRange(name, slices.ContainsFunc(s.fields, func(f field) bool { return f.column == name && f.name != name }))
@@ -119,7 +123,11 @@ func (s *sparseDecoder) reset() {
 // add implements lineDecoder.
 func (s *sparseDecoder) add(record []byte) (col int, msg string) {
 	s.rows++
-	label, rest := token(record)
+	rest := record
+	var label []byte
+	if !s.d.unlabelled {
+		label, rest = token(record)
+	}
 	s.label.add(label)
 	for msg == "" {
 		var t []byte
@@ -225,6 +233,9 @@ func (s *sparseDecoder) finish() *records {
 // anywhere behind it.
 func (s *sparseDecoder) offset(record []byte, col int) int {
 	word, rest := token(record)
+	if s.d.unlabelled {
+		rest = record
+	}
 	if col > 0 {
 		if w, after := token(rest); w != nil {
 			return len(record) - len(after) - len(w)
@@ -243,6 +254,37 @@ func openSparse(f file, d *sparseDialect) (*textFile, error) {
 	t := &textFile{file: f, dialect: d, line: 1}
 	t.start, err = textStart(in, &t.file)
 	return t, err
+}
+
+// sparse tells whether a format is one of sparseDialect.
+func sparse(format string) bool { return format == "libsvm" || format == "libffm" }
+
+// labelBytesMax is how far into a file a label is looked for.
+const labelBytesMax = 1 << 16
+
+// startsWithLabel tells whether the first word of a file is a label: a feature has
+// a colon.
+func startsWithLabel(path string) (bool, error) {
+	f, err := newFile(path)
+	if err != nil {
+		return false, err
+	}
+	in, err := f.open()
+	if err != nil {
+		return false, err
+	}
+	defer in.Close() // read only
+	start, err := textStart(in, &f)
+	if err != nil {
+		return false, err
+	}
+	head := make([]byte, labelBytesMax)
+	n, err := in.ReadAt(head, start)
+	if err != nil && err != io.EOF {
+		return false, fmt.Errorf("read data: %w", err)
+	}
+	words := bytes.Fields(head[:n])
+	return len(words) == 0 || !bytes.ContainsRune(words[0], ':'), nil
 }
 
 // checkSeen refuses columns that no line of the sources has: sparse files have
