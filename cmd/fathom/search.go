@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,7 @@ func searchLines(r *search.Report) []string {
 
 // explainLines is a table of the fields.
 func explainLines(r *search.Report) []string {
-	rows := [][]string{{"field", "rows", "kept", "width", "planted", "rank", "AUC lost (log loss gained) when narrowed, others as in the supernet or the winner"}}
+	rows := [][]string{{"field", "rows", "kept", "width", "planted", "rank", "AUC lost (log loss gained) when only this field is narrowed, in the supernet and in the winner"}}
 	for f, of := range r.Fields {
 		rank := "-"
 		if of.EffectiveRank > 0 {
@@ -91,23 +92,34 @@ func explainLines(r *search.Report) []string {
 
 // lost lists what was measured of narrowing one field alone.
 func lost(r *search.Report, f int) string {
-	full := make([]int, len(r.Fields))
+	widths := make([]int, len(r.Fields))
 	for i, of := range r.Fields {
-		full[i] = of.Full
+		widths[i] = of.Full
 	}
-	text := ""
-	for _, base := range []search.Candidate{search.NewCandidate(full), r.Best.Candidate} {
-		of, ok := trialOf(r, base)
-		for w := base.Width(f) - 1; ok && w >= 0; w-- {
-			if s, scored := trialOf(r, base.With(f, w)); scored {
-				text += fmt.Sprintf("%d to %d: %.5f (%.5f)  ", base.Width(f), w, search.Lost(of, s), search.LogLossGained(of, s))
-			}
+	full := search.NewCandidate(widths)
+	super, winner := narrowed(r, full, f), ""
+	if r.Best.Candidate != full {
+		winner = narrowed(r, r.Best.Candidate, f)
+	}
+	switch {
+	case super == "" && winner == "":
+		return "not measured: use seed_sensitivity or a tolerance"
+	case winner == "":
+		return super
+	}
+	return strings.TrimSpace(super + "  in the winner " + winner)
+}
+
+// narrowed lists what a candidate loses when only field f is narrowed.
+func narrowed(r *search.Report, base search.Candidate, f int) string {
+	var all []string
+	of, ok := trialOf(r, base)
+	for w := base.Width(f) - 1; ok && w >= 0; w-- {
+		if s, scored := trialOf(r, base.With(f, w)); scored {
+			all = append(all, fmt.Sprintf("%d to %d: %.5f (%.5f)", base.Width(f), w, search.Lost(of, s), search.LogLossGained(of, s)))
 		}
 	}
-	if text == "" {
-		return "not measured: use seed_sensitivity or a tolerance"
-	}
-	return text
+	return strings.Join(all, "  ")
 }
 
 func trialOf(r *search.Report, c search.Candidate) (search.Trial, bool) {
