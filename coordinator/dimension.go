@@ -106,7 +106,7 @@ func (r *run) stageJob(full *job.Job) (*job.Job, error) {
 	if !ok {
 		return nil, fmt.Errorf("job %s is to be retrained, but its search has no winner", r.name)
 	}
-	return full.Retrain(winner.Candidate.Widths())
+	return full.Retrain(r.search.Space().Widths(winner.Candidate))
 }
 
 // carry says what the retrained tables take over from the supernet, which has one
@@ -120,15 +120,17 @@ func (r *run) carry(full *job.Job) error {
 	if err != nil {
 		return err
 	}
+	winner, _ := r.search.Best() // stageJob has found it
 	s := full.Spec.Search
 	for i, t := range r.layout.tables {
 		of := slices.IndexFunc(from, func(o job.Table) bool { return o.Fields[0] == to[i].Fields[0] })
 		weights := s.RetrainFrom == job.FromSupernet
 		embeds := slices.ContainsFunc(t.GetColumns(), func(c *proto.Column) bool { return c.GetName() == model.Embedding })
 		switch {
-		case s.Pruning != nil && embeds:
+		case s.DropsRows() && embeds:
 			t.Closed = true
-			t.Carry = &proto.Carry{From: uint32(of), Column: model.Embedding, Norm: s.Pruning.Norm, Above: r.record.Survey.Thresholds[of], Weights: weights}
+			t.Carry = &proto.Carry{From: uint32(of), Column: model.Embedding, Norm: string(full.RowNorm()),
+				Above: r.search.Space().Level(winner.Candidate, of).Above, Weights: weights}
 		case weights:
 			t.Carry = &proto.Carry{From: uint32(of), Weights: true}
 		}
@@ -160,7 +162,7 @@ func (r *run) space(full *job.Job, survey *search.Survey) (search.Space, error) 
 	for _, t := range tables {
 		names = append(names, t.Name)
 	}
-	return survey.Space(names, full.Choices())
+	return survey.Space(names, full.Choices(), full.Spec.Search.Rows)
 }
 
 // surveyRows begins the counting of rows.
@@ -228,7 +230,7 @@ func (r *run) nextSlice() *evaluation {
 	most := int(min(sliceMax, max(1, sliceBytes/(4*rows))))
 	from := len(r.scored)
 	some := open[from:min(len(open), from+most)]
-	text, err := json.Marshal(search.Order{Candidates: some, Share: r.search.Share()})
+	text, err := json.Marshal(r.search.Order(some))
 	if err != nil {
 		panic(fmt.Sprintf("coordinator: BUG: encode candidates: %v", err))
 	}

@@ -52,7 +52,7 @@ func FuzzEvaluationBlock(f *testing.F) {
 				e.mergeCandidates()
 			default:
 				if all, err := search.Merge(e.surveys); err == nil {
-					_, _ = all.Space([]string{"field"}, []int{1}) // refused, mostly
+					_, _ = all.Space([]string{"field"}, []int{1}, []float64{0.5, 1}) // refused, mostly
 				}
 			}
 		}

@@ -26,7 +26,9 @@ func surveyShard(o *proto.WorkerOrder) []byte {
 	}
 	s := search.Survey{}
 	for i := range tables {
-		s.Tables = append(s.Tables, search.TableSurvey{Rows: int64(10 * (i + 1)), Kept: int64(10 * (i + 1))})
+		n := int64(i + 1)
+		norms := map[uint16]int64{search.NormClass(1): 4 * n, search.NormClass(2): 5 * n, search.NormClass(4): n}
+		s.Tables = append(s.Tables, search.TableSurvey{Rows: 10 * n, Kept: 10 * n, Norms: norms})
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -64,7 +66,7 @@ func searchSpec(t *testing.T) []byte {
 	return spec(t, "search", func(j *job.Job) {
 		j.Spec.Data.Synthetic.Categorical, j.Spec.Data.Synthetic.Numeric = 3, 0
 		j.Spec.Model = model.Spec{Name: "deepfm", EmbeddingDim: 4, Hidden: []int{4}}
-		j.Spec.Search = &job.Search{Strategy: search.Guided, Generations: 3, Population: 6, Epochs: 1, SeedSensitivity: true, Tolerance: 0.01, Budget: search.Budget{Fraction: 0.7}}
+		j.Spec.Search = &job.Search{Strategy: search.Guided, Generations: 3, Population: 6, Epochs: 1, SeedSensitivity: true, Tolerance: 0.01, Rows: []float64{0.2, 0.7, 1}, Budget: search.Budget{Fraction: 0.7}}
 	})
 }
 
@@ -104,8 +106,8 @@ func TestSearchSurvivesACoordinatorsDeathAtEveryWrite(t *testing.T) {
 	var wantHash string
 	inBubble(t, func(t *testing.T, c *cluster) {
 		want, wantHash = runSearch(t, c, &writeFault{})
-		if got := want.Best.Candidate; got != search.NewCandidate([]int{4, 1, 1}) {
-			t.Errorf("winner %v, want 4 1 1", got)
+		if got := want.Best.Candidate; got != search.NewCandidate([]int{4, 1, 1, 1, 1, 1}) {
+			t.Errorf("winner %v, want 4 1 1 with the fewest rows", got)
 		}
 	})
 	for _, done := range []bool{true, false} {

@@ -16,6 +16,7 @@ const searchJob = smallJob + `
     generations: 6
     population: 12
     widths: [0, 1, 2, 4, 8]
+    rows: [0.5, 1]
     budget: {fraction: 0.4}
     tolerance: 0.001
     pruning: {learning_rate: 0.5, weight: 0.01}

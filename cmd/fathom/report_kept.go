@@ -51,7 +51,7 @@ func (g keptGroup) label() string {
 // countKept adds to the result of a search which rows were kept. Nothing else
 // depends on it, so that a fault is only told.
 func (a *app) countKept(ctx context.Context, j *job.Job, r *result) {
-	if r.Search == nil || r.Artifact == nil || j.Spec.Search.Pruning == nil {
+	if r.Search == nil || r.Artifact == nil || !j.Spec.Search.DropsRows() {
 		return
 	}
 	var err error

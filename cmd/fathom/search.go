@@ -90,15 +90,11 @@ func explainLines(r *search.Report) []string {
 	return lines
 }
 
-// lost lists what was measured of narrowing one field alone.
+// lost lists what was measured of narrowing one field alone, or of keeping fewer of
+// its rows.
 func lost(r *search.Report, f int) string {
-	widths := make([]int, len(r.Fields))
-	for i, of := range r.Fields {
-		widths[i] = of.Full
-	}
-	full := search.NewCandidate(widths)
-	super, winner := narrowed(r, full, f), ""
-	if r.Best.Candidate != full {
+	super, winner := narrowed(r, r.Largest, f), ""
+	if r.Best.Candidate != r.Largest {
 		winner = narrowed(r, r.Best.Candidate, f)
 	}
 	switch {
@@ -110,14 +106,23 @@ func lost(r *search.Report, f int) string {
 	return strings.TrimSpace(super + "  in the winner " + winner)
 }
 
-// narrowed lists what a candidate loses when only field f is narrowed.
+// narrowed lists what a candidate loses when only field f gets less.
 func narrowed(r *search.Report, base search.Candidate, f int) string {
-	var all []string
 	of, ok := trialOf(r, base)
-	for w := base.Width(f) - 1; ok && w >= 0; w-- {
-		if s, scored := trialOf(r, base.With(f, w)); scored {
-			all = append(all, fmt.Sprintf("%d to %d: %.5f (%.5f)", base.Width(f), w, search.Lost(of, s), search.LogLossGained(of, s)))
+	if !ok {
+		return ""
+	}
+	var all []string
+	list := func(at int, what string) {
+		for w := base.Width(at) - 1; w >= 0; w-- {
+			if s, scored := trialOf(r, base.With(at, w)); scored {
+				all = append(all, fmt.Sprintf("%s%d to %d: %.5f (%.5f)", what, base.Width(at), w, search.Lost(of, s), search.LogLossGained(of, s)))
+			}
 		}
+	}
+	list(f, "")
+	if at := len(r.Fields) + f; at < base.Fields() {
+		list(at, "rows at level ")
 	}
 	return strings.Join(all, "  ")
 }

@@ -62,6 +62,7 @@ func TestTablesOfAPlan(t *testing.T) {
 		{Spec{Width: 1}, fields("a"), "rows.1[2]<0 [0]", false},
 		{Spec{Tables: PerField, Fields: []Field{{Name: "a", Width: 2, OwnLinear: true}, {Name: "b", OwnLinear: true}, {Name: "c", Method: None}}},
 			fields("a", "b", "c", "d=c"), "a.2[2]<0 [0]; a.linear[1]<0 [0]; b[4]<0 [1]; b.linear[1]<0 [1]; c.linear[1]<0 [2 3]", false},
+		{Spec{Tables: PerField, Fields: []Field{{Name: "a", Method: Hash, Buckets: 7, OwnLinear: true}}}, fields("a"), "a[4]<7 [0]; a.linear[1]<0 [0]", false},
 		{Spec{Fields: []Field{{Name: "a", Method: None}}}, fields("a", "b"), "linear[1]<0 [0]; rows[5]<0 [1]", false},
 		{Spec{Method: Hash, Buckets: 10}, fields("a", "b=a", "c"), "hash[5]<20 [0 1 2]", false},
 		{Spec{Method: QR, Buckets: 10, Remainders: 3}, fields("a", "c"), "qr_mult[5]<26 [0 1]", false},
@@ -283,7 +284,7 @@ func TestFaultsOfASpec(t *testing.T) {
 		`fields[0]: method: field a has no`: {Fields: []Field{{Name: "a", Method: None, Width: 2}}},
 		`method: "none"`:                    {Method: None},
 		`fields[0]: own_linear: is a set`:   {Fields: []Field{{Name: "a", OwnLinear: true}}},
-		`fields[0]: own_linear: is a`:       {Tables: PerField, Method: Hash, Buckets: 2, Fields: []Field{{Name: "a", OwnLinear: true}}},
+		`fields[0]: own_linear: is a`:       {Tables: PerField, Method: QR, Buckets: 2, Remainders: 2, Fields: []Field{{Name: "a", OwnLinear: true}}},
 		`fields[0]: method: the tables of`:  {Method: Unified, Buckets: 1, Fields: []Field{{Name: "a", Width: 2}}},
 	} {
 		err := s.WithDefaults().Validate([]string{"a", "b"})

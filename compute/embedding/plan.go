@@ -146,18 +146,14 @@ func (b *builder) field(f Field, number uint64) ([]Part, error) {
 	}
 	switch f.Method {
 	case Rows:
-		if !f.OwnLinear {
-			return []Part{b.part(b.rows(f, width), Key{}, 0)}, nil
-		}
-		own := b.part(b.table(b.rowsName(f, width), width, func(c model.Column) bool { return c.Name == model.Embedding }), Key{}, 0)
-		return append([]Part{own}, b.linear(f)...), nil
+		return b.withLinear(f, b.part(b.rows(f, width), Key{}, 0)), nil
 	case None:
 		return b.linear(f), nil
 	case Hash:
 		n := uint64(f.Buckets)
 		t := b.rows(f, width)
 		b.plan.Tables[t].RowsMax += f.Buckets
-		return []Part{b.part(t, Key{Buckets: n, Of: n, Divide: 1, Salt: salt(number, 0), Home: salt(number, 1)}, 0)}, nil
+		return b.withLinear(f, b.part(t, Key{Buckets: n, Of: n, Divide: 1, Salt: salt(number, 0), Home: salt(number, 1)}, 0)), nil
 	case QR:
 		return b.quotient(f, width, number)
 	}
@@ -221,9 +217,7 @@ func (b *builder) chunks(f Field, dim int, number uint64) ([]Part, error) {
 }
 
 // rows returns the table of the rows of a field whose embedding has the width.
-func (b *builder) rows(f Field, width int) int { return b.table(b.rowsName(f, width), width, all) }
-
-func (b *builder) rowsName(f Field, width int) string {
+func (b *builder) rows(f Field, width int) int {
 	name := f.Method
 	if f.Method == QR {
 		name += "_" + f.Combine
@@ -234,7 +228,20 @@ func (b *builder) rowsName(f Field, width int) string {
 	if width != b.dim() {
 		name = fmt.Sprintf("%s.%d", name, width)
 	}
-	return name
+	has := all
+	if f.OwnLinear {
+		has = func(c model.Column) bool { return c.Name == model.Embedding }
+	}
+	return b.table(name, width, has)
+}
+
+// withLinear adds the part of the first-order weights to that of the embedding, when
+// they have a table of their own.
+func (b *builder) withLinear(f Field, embedding Part) []Part {
+	if !f.OwnLinear {
+		return []Part{embedding}
+	}
+	return append([]Part{embedding}, b.linear(f)...)
 }
 
 // linear returns the part of a field that has all columns but the embedding; none

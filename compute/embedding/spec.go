@@ -96,8 +96,8 @@ type Field struct {
 	Chunks int `json:"chunks,omitempty"`
 	Width  int `json:"width,omitempty"`
 	// OwnLinear keeps the first-order weights in a table of their own, so that they
-	// can be there for values that have no row in the table of the embeddings (rows,
-	// per_field).
+	// can be there for values that have no row in the table of the embeddings, or share
+	// one (rows, hash; per_field).
 	OwnLinear bool `json:"own_linear,omitempty"`
 }
 
@@ -172,8 +172,8 @@ func (s Spec) Validate(names []string) error {
 		if f.Method == None && (f.Width != 0 || f.Buckets != 0) {
 			fault("%smethod: field %s has no embedding with method none: remove width and buckets", path, f.Name)
 		}
-		if f.OwnLinear && (s.of(f.Name).Method != Rows || s.Tables != PerField) {
-			fault("%sown_linear: is a setting of method rows with tables: per_field", path)
+		if m := s.of(f.Name).Method; f.OwnLinear && (m != Rows && m != Hash || s.Tables != PerField) {
+			fault("%sown_linear: is a setting of methods rows and hash with tables: per_field", path)
 		}
 		if s.of(f.Name).Method == Unified {
 			unified = true

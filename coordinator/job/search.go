@@ -26,6 +26,9 @@ type Search struct {
 	Tolerance float64 `json:"tolerance"`
 	// Widths may be chosen, ascending (default: 1, 2, ... up to the embedding_dim).
 	Widths []int `json:"widths,omitempty"`
+	// Rows are the shares of a field's rows that may be kept, those with the largest
+	// norms, ascending to 1; empty: the search does not choose rows.
+	Rows []float64 `json:"rows,omitempty"`
 	// Generations, Population, Archive, Mutation, SeedSensitivity, SeedRelevance and Screen are those of
 	// search.Config.
 	Generations     int     `json:"generations"`
@@ -141,6 +144,17 @@ func (s Search) config(seed uint64) search.Config {
 // SearchConfig is the configuration of the job's search, which there must be.
 func (j *Job) SearchConfig() search.Config { return j.Spec.Search.config(j.Spec.Train.Seed) }
 
+// DropsRows tells whether the winner may lack rows that the supernet has.
+func (s *Search) DropsRows() bool { return s.Pruning != nil || len(s.Rows) > 0 }
+
+// RowNorm is what rows of a supernet are measured by.
+func (j *Job) RowNorm() supernet.Norm {
+	if p := j.Spec.Search.Pruning; p != nil {
+		return supernet.Norm(p.Norm)
+	}
+	return supernet.L1
+}
+
 // Choices are the widths a field may get.
 func (j *Job) Choices() []int {
 	if w := j.Spec.Search.Widths; len(w) > 0 {
@@ -162,8 +176,8 @@ func (j *Job) Supernet() *Job {
 }
 
 // Retrain is the job of the last stage: without a search, every table as wide as
-// found. Of width 0 only the first-order weights are left, and with pruning they
-// have tables of their own, because a pruned row keeps its.
+// found. Of width 0 only the first-order weights are left, and where rows may be
+// dropped they have tables of their own, because a dropped row keeps its.
 func (j *Job) Retrain(widths []int) (*Job, error) {
 	tables, err := j.Tables()
 	if err != nil {
@@ -173,7 +187,7 @@ func (j *Job) Retrain(widths []int) (*Job, error) {
 	r.Spec.Search = nil
 	r.Spec.Embedding.Fields = nil
 	for i, t := range tables {
-		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.Pruning != nil}
+		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.DropsRows()}
 		if widths[i] == 0 {
 			f = embedding.Field{Name: t.Name, Method: embedding.None}
 		}
@@ -231,6 +245,17 @@ func (c *checker) search(j *Job) {
 	if n := len(s.Widths); n > 0 && s.Widths[n-1] != dim {
 		c.fault(path+".widths", "the last one must be the embedding_dim, %d: it is what the supernet has", dim)
 	}
+	for i, share := range s.Rows {
+		if share <= 0 || share > 1 || i > 0 && share <= s.Rows[i-1] {
+			c.fault(at(path+".rows", i), "%v: shares must ascend, from above 0 to 1", share)
+		}
+	}
+	if n := len(s.Rows); n > 0 && s.Rows[n-1] != 1 {
+		c.fault(path+".rows", "the last one must be 1: all rows")
+	}
+	if _, learns := gateKinds[s.Strategy]; learns && len(s.Rows) > 0 {
+		c.fault(path+".rows", "strategy %s learns widths only: remove it, or choose another strategy", s.Strategy)
+	}
 	if s.FullWidth < s.FullWidthLast {
 		c.fault(path+".full_width_last", "%v is above full_width: the schedule goes from wide to narrow", s.FullWidthLast)
 	}
@@ -283,6 +308,7 @@ var searchRules = map[string]rule{
 	"spec.search.pareto":                means("Search for the whole front of size and AUC. The smallest candidate within the tolerance of the best is trained."),
 	"spec.search.tolerance":             means("How much validation AUC may be given up for a smaller candidate. Above 0, the winner is trimmed: fields are narrowed as long as the AUC stays within it.").in(0, 0.5),
 	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim. With 0 among them a field may lose its embedding; its first-order weights stay, in models that have them.").byDefault("1, 2, ... up to the embedding_dim"),
+	"spec.search.rows":                  means("Shares of a field's rows that may be kept, ascending; the last one is 1. The rows with the largest norms in the supernet are kept; the others lose their embedding, but not their first-order weight. The search chooses a share for every field beside its width (not dnis, autodim).").byDefault("none: all rows are kept, or those above the thresholds of pruning"),
 	"spec.search.generations":           means("Generations of evolution, guided and random.").in(1, 10000),
 	"spec.search.population":            means("Candidates of a generation.").in(1, 1000),
 	"spec.search.archive":               means("Best candidates that parents are drawn from.").in(1, 1000),

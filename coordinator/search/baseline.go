@@ -53,7 +53,7 @@ func uniform(s Space, limit int64) Candidate {
 	best := s.Smallest()
 	widths := make([]float64, len(s.Fields))
 	largest := 0
-	for _, f := range s.Fields {
+	for _, f := range s.Fields[:s.Tables()] {
 		largest = max(largest, f.Choices[len(f.Choices)-1])
 	}
 	for w := 1; w <= largest; w++ {
@@ -72,7 +72,7 @@ func uniform(s Space, limit int64) Candidate {
 // smallest that keeps the limit, found by bisection.
 func mde(s Space, limit int64) Candidate {
 	least, top := math.Inf(1), 0
-	for _, f := range s.Fields {
+	for _, f := range s.Fields[:s.Tables()] {
 		if f.Kept > 0 {
 			least = min(least, float64(f.Kept))
 		}
@@ -80,7 +80,7 @@ func mde(s Space, limit int64) Candidate {
 	}
 	at := func(power float64) Candidate {
 		widths := make([]float64, len(s.Fields))
-		for f, field := range s.Fields {
+		for f, field := range s.Fields[:s.Tables()] {
 			widths[f] = float64(top) * math.Pow(max(1, float64(field.Kept)/least), -power)
 		}
 		return s.AtMost(widths)

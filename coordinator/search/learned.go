@@ -13,9 +13,11 @@ import (
 
 // learned reports a space that lacks what its strategy reads.
 func learned(cfg Config, s Space) error {
-	for _, f := range s.Fields {
+	for _, f := range s.Fields[:s.Tables()] {
 		gates := map[string]int{DNIS: 1, AutoDim: len(f.Choices)}[cfg.Strategy]
 		switch {
+		case gates > 0 && s.Tables() < len(s.Fields):
+			return fmt.Errorf("strategy %s learns widths, it cannot choose rows", cfg.Strategy)
 		case len(f.Gates) < gates:
 			return fmt.Errorf("field %s has %d gates, strategy %s reads %d", f.Name, len(f.Gates), cfg.Strategy, gates)
 		case (cfg.Strategy == ARD || cfg.SeedRelevance) && len(f.Variance) < f.Choices[len(f.Choices)-1]:
@@ -45,7 +47,7 @@ func ard(s Space, limit int64) []Candidate {
 		worth        float64
 	}
 	var steps []step
-	for f, field := range s.Fields {
+	for f, field := range s.Fields[:s.Tables()] {
 		below := field.Choices[0]
 		for _, w := range field.Choices[1:] {
 			gain := 0.0
@@ -63,7 +65,7 @@ func ard(s Space, limit int64) []Candidate {
 	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(b.worth, a.worth) })
 	var made []Candidate
 	for _, most := range sizes(s, limit) {
-		c := s.Smallest()
+		c := s.AtMost(make([]float64, s.Tables())) // the least widths, all rows
 		for _, st := range steps {
 			if next := c.With(st.field, max(st.width, c.Width(st.field))); s.Parameters(next) <= most {
 				c = next

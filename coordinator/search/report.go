@@ -22,7 +22,9 @@ type Report struct {
 	FullParameters  int64         `json:"full_parameters"`
 	Best            *Trial        `json:"best,omitempty"`
 	Fields          []FieldReport `json:"fields"`
-	Front           []Trial       `json:"front,omitempty"`
+	// Largest is the candidate that keeps all the supernet has.
+	Largest Candidate `json:"largest"`
+	Front   []Trial   `json:"front,omitempty"`
 	// Trials are all of them, when the search is finished.
 	Trials []Trial `json:"trials,omitempty"`
 	// PlantedCorrelation is the rank correlation of the widths found with those of
@@ -39,7 +41,8 @@ type Report struct {
 type FieldReport struct {
 	Name string `json:"name"`
 	Rows int64  `json:"rows"`
-	Kept int64  `json:"kept"`
+	// Kept are those that the best candidate keeps.
+	Kept int64 `json:"kept"`
 	// Threshold is the pruning threshold, 0 without pruning.
 	Threshold float32 `json:"threshold,omitempty"`
 	// Width is that of the best candidate, Full that of the supernet.
@@ -54,7 +57,7 @@ type FieldReport struct {
 // Report describes the search and its survey.
 func (s *Search) Report(survey *Survey) Report {
 	r := Report{Strategy: s.cfg.Strategy, Generation: s.generation, Generations: s.cfg.Generations, Finished: len(s.open) == 0,
-		Scored: len(s.trials), FullParameters: s.space.FullParameters(), Front: s.Front()}
+		Scored: len(s.trials), FullParameters: s.space.FullParameters(), Front: s.Front(), Largest: s.space.Largest()}
 	if s.limit < r.FullParameters {
 		r.LimitParameters = s.limit
 	}
@@ -67,10 +70,10 @@ func (s *Search) Report(survey *Survey) Report {
 	if found {
 		r.Best = &best
 	}
-	for f, field := range s.space.Fields {
+	for f, field := range s.space.Fields[:s.space.Tables()] {
 		of := FieldReport{Name: field.Name, Rows: field.Rows, Kept: field.Kept, Full: field.Choices[len(field.Choices)-1]}
 		if found {
-			of.Width = best.Candidate.Width(f)
+			of.Width, of.Kept = best.Candidate.Width(f), s.space.Level(best.Candidate, f).Kept
 		}
 		if survey != nil {
 			if len(survey.Thresholds) > f {
@@ -86,7 +89,7 @@ func (s *Search) Report(survey *Survey) Report {
 		r.Fields = append(r.Fields, of)
 	}
 	if survey != nil && len(survey.Planted) > 0 && found {
-		rho := rankCorrelation(survey.Planted, best.Candidate.Widths())
+		rho := rankCorrelation(survey.Planted, s.space.Widths(best.Candidate))
 		r.PlantedCorrelation = &rho
 	}
 	if r.Finished {

@@ -9,6 +9,9 @@ import (
 type Order struct {
 	Candidates []Candidate `json:"candidates"`
 	Share      float64     `json:"share"`
+	// Above has for every candidate and table the norm that a row must be above to be
+	// seen; empty: the pruning thresholds of the supernet, if it has any.
+	Above [][]float32 `json:"above,omitempty"`
 }
 
 // screenKeep is one over the share of the candidates that pass a screening.

@@ -143,6 +143,9 @@ func (s *Search) Share() float64 {
 	return s.cfg.Screen
 }
 
+// Order is what workers are told to score candidates of Ask.
+func (s *Search) Order(candidates []Candidate) Order { return s.space.Order(candidates, s.Share()) }
+
 // Generation is the number of the generation under way, from 1.
 func (s *Search) Generation() int { return s.generation }
 

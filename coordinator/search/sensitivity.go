@@ -109,12 +109,13 @@ func (s *sensitivity) greedy() []Candidate {
 // choices are looked at, because the next one may cost more than those behind.
 func (s *sensitivity) cheapest(w []int) (field, width int, ok bool) {
 	least := 0.0
+	from := NewCandidate(w)
 	for f, v := range s.space.Fields {
 		for _, to := range v.Choices {
-			if to >= w[f] || v.Kept == 0 {
+			saved := float64(s.space.Parameters(from) - s.space.Parameters(from.With(f, to)))
+			if saved <= 0 {
 				continue
 			}
-			saved := float64(v.Kept * int64(w[f]-to))
 			ratio := (s.cost(f, to) - s.cost(f, w[f]) + costFloor) / saved
 			if !ok || ratio < least {
 				field, width, least, ok = f, to, ratio, true

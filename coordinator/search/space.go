@@ -10,7 +10,8 @@ import (
 	"github.com/fathom-train/fathom/compute/supernet"
 )
 
-// Field is one table of the space.
+// Field is one thing to choose: the width of a table or, with Levels, which of its
+// rows are kept.
 type Field struct {
 	Name string `json:"name"`
 	// Rows are all its rows, Kept those above the pruning threshold: only they are
@@ -20,15 +21,64 @@ type Field struct {
 	// Choices are the widths it may get, ascending. The last one is its width in
 	// the supernet.
 	Choices []int `json:"choices"`
+	// Threshold is the pruning threshold that Kept is counted by, 0 without pruning.
+	Threshold float32 `json:"threshold,omitempty"`
+	// Levels are what choices 1, 2, ... mean when it is about rows: the last one
+	// keeps all that are above the threshold.
+	Levels []Level `json:"levels,omitempty"`
 	// Variance is the mean square of every dimension of the kept rows, Gates what a
 	// supernet with soft gates learned: both may be empty.
 	Variance []float64 `json:"-"`
 	Gates    []float32 `json:"-"`
 }
 
-// Space is what can be chosen.
+// Level says which rows of a table are kept: those whose norm is above a number.
+type Level struct {
+	Kept  int64   `json:"kept"`
+	Above float32 `json:"above"`
+}
+
+// Space is what can be chosen: the widths of all tables, and behind them, when rows
+// are chosen too, the levels of all tables.
 type Space struct {
 	Fields []Field `json:"fields"`
+}
+
+// Tables is the number of tables.
+func (s Space) Tables() int {
+	n := len(s.Fields)
+	if n > 0 && s.Fields[n-1].Levels != nil {
+		n /= 2
+	}
+	return n
+}
+
+// Widths are a candidate's, by table.
+func (s Space) Widths(c Candidate) []int { return c.Widths()[:s.Tables()] }
+
+// Level tells which rows of a table a candidate keeps.
+func (s Space) Level(c Candidate, table int) Level {
+	if at := s.Tables() + table; at < len(s.Fields) {
+		return s.Fields[at].Levels[c.Width(at)-1]
+	}
+	return Level{Kept: s.Fields[table].Kept, Above: s.Fields[table].Threshold}
+}
+
+// Order is what workers are told to score.
+func (s Space) Order(candidates []Candidate, share float64) Order {
+	o := Order{Share: share}
+	for _, c := range candidates {
+		o.Candidates = append(o.Candidates, NewCandidate(s.Widths(c)))
+		if s.Tables() == len(s.Fields) {
+			continue
+		}
+		above := make([]float32, s.Tables())
+		for t := range above {
+			above[t] = s.Level(c, t).Above
+		}
+		o.Above = append(o.Above, above)
+	}
+	return o
 }
 
 // Validate reports all faults.
@@ -43,6 +93,8 @@ func (s Space) Validate() error {
 			faults = append(faults, fmt.Errorf("field %s has no width to choose", f.Name))
 		case f.Choices[0] < 0 || f.Choices[len(f.Choices)-1] > math.MaxUint16:
 			faults = append(faults, fmt.Errorf("field %s: widths %v are not in [0, %d]", f.Name, f.Choices, math.MaxUint16))
+		case f.Levels != nil && len(f.Levels) != len(f.Choices):
+			faults = append(faults, fmt.Errorf("field %s has %d levels and %d choices", f.Name, len(f.Levels), len(f.Choices)))
 		case f.Kept < 0 || f.Kept > f.Rows:
 			faults = append(faults, fmt.Errorf("field %s keeps %d of %d rows", f.Name, f.Kept, f.Rows))
 		}
@@ -71,11 +123,11 @@ func (s Space) Contains(c Candidate) bool {
 
 // Parameters is the exact number of embedding weights that a candidate keeps.
 func (s Space) Parameters(c Candidate) int64 {
-	kept := make([]int64, len(s.Fields))
-	for f := range kept {
-		kept[f] = s.Fields[f].Kept
+	kept := make([]int64, s.Tables())
+	for t := range kept {
+		kept[t] = s.Level(c, t).Kept
 	}
-	return supernet.Parameters(kept, c.Widths())
+	return supernet.Parameters(kept, s.Widths(c))
 }
 
 // Bytes is the memory of those weights.
@@ -85,7 +137,7 @@ func (s Space) Bytes(c Candidate) int64 { return supernet.BytesPerWeight * s.Par
 // that are fractions are fractions of it.
 func (s Space) FullParameters() int64 {
 	var sum int64
-	for _, f := range s.Fields {
+	for _, f := range s.Fields[:s.Tables()] {
 		sum += f.Rows * int64(f.Choices[len(f.Choices)-1])
 	}
 	return sum
@@ -109,11 +161,11 @@ func (s Space) pick(width func(f Field) int) Candidate {
 	return NewCandidate(w)
 }
 
-// AtMost returns the largest choice of every field that is not above its width
-// in widths, or the smallest choice when all are.
+// AtMost returns the largest choice of every table's width that is not above the
+// one in widths, or the smallest choice when all are. All rows are kept.
 func (s Space) AtMost(widths []float64) Candidate {
-	w := make([]int, len(s.Fields))
-	for f, field := range s.Fields {
+	w := s.Largest().Widths()
+	for f, field := range s.Fields[:s.Tables()] {
 		w[f] = field.Choices[0]
 		for _, c := range field.Choices {
 			if float64(c) <= widths[f] {
@@ -159,17 +211,14 @@ const rejectionsMax = 4
 // fit narrows random fields, one choice at a time, until the candidate is within
 // the limit. Fields with many rows are no more likely than others.
 func (s Space) fit(c Candidate, d *draws, limit int64) Candidate {
-	w := c.Widths()
-	left := s.Parameters(c) - limit
-	for left > 0 {
-		f := d.below(len(w))
+	for s.Parameters(c) > limit {
+		f := d.below(len(s.Fields))
 		field := s.Fields[f]
-		at := slices.Index(field.Choices, w[f])
+		at := slices.Index(field.Choices, c.Width(f))
 		if at == 0 || field.Kept == 0 {
 			continue // there is another one: the smallest candidate fits
 		}
-		left -= field.Kept * int64(w[f]-field.Choices[at-1])
-		w[f] = field.Choices[at-1]
+		c = c.With(f, field.Choices[at-1])
 	}
-	return NewCandidate(w)
+	return c
 }

@@ -2,6 +2,9 @@ package search
 
 import (
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 
 	"github.com/fathom-train/fathom/compute/exact"
 )
@@ -25,6 +28,9 @@ type TableSurvey struct {
 	Kept int64 `json:"kept"`
 	// Moments are the sums of the squares of the kept rows' dimensions.
 	Moments []exact.Sum `json:"moments,omitempty"`
+	// Norms counts the kept rows by their norm, by its leading bits (NormClass); empty
+	// when rows are not chosen.
+	Norms map[uint16]int64 `json:"norms,omitempty"`
 	// Gram is the sum of the outer products of the kept rows, the lower triangle
 	// row by row; empty when it would be too large. Only reports use it: unlike
 	// the counts, its last bits depend on how rows are sharded.
@@ -55,6 +61,12 @@ func Merge(parts []*Survey) (*Survey, error) {
 			}
 			sum.Rows += part.Rows
 			sum.Kept += part.Kept
+			for class, n := range part.Norms {
+				if sum.Norms == nil {
+					sum.Norms = map[uint16]int64{}
+				}
+				sum.Norms[class] += n
+			}
 			for k, v := range part.Moments {
 				sum.Moments[k].Merge(v)
 			}
@@ -66,8 +78,33 @@ func Merge(parts []*Survey) (*Survey, error) {
 	return all, nil
 }
 
-// Space is the search space of surveyed tables, which all have the same choices.
-func (s *Survey) Space(names []string, choices []int) (Space, error) {
+// NormClass is the class of a norm: norms of one class differ by less than 1 %.
+func NormClass(norm float32) uint16 { return uint16(math.Float32bits(norm) >> 16) }
+
+// levels returns what may be kept of a table's rows: for every share the rows of
+// the largest norms, whole classes, at most the share. Levels that keep nothing, or
+// no more than another one, are left out. A threshold of 0 that is none keeps all.
+func (t TableSurvey) levels(shares []float64, threshold float32) []Level {
+	classes := slices.Sorted(maps.Keys(t.Norms))
+	var levels []Level
+	for _, share := range shares[:len(shares)-1] {
+		kept, at := int64(0), len(classes)
+		for at > 0 && float64(kept+t.Norms[classes[at-1]]) <= share*float64(t.Kept) {
+			at--
+			kept += t.Norms[classes[at]]
+		}
+		if n := len(levels); at == 0 || kept == 0 || n > 0 && levels[n-1].Kept == kept {
+			continue
+		}
+		// The largest number of the class below.
+		levels = append(levels, Level{Kept: kept, Above: math.Float32frombits(uint32(classes[at-1])<<16 | 0xffff)})
+	}
+	return append(levels, Level{Kept: t.Kept, Above: threshold})
+}
+
+// Space is the search space of surveyed tables, which all have the same choices of
+// widths and, unless shares is empty, of the shares of their rows that are kept.
+func (s *Survey) Space(names []string, choices []int, shares []float64) (Space, error) {
 	if len(names) != len(s.Tables) {
 		return Space{}, fmt.Errorf("the survey has %d tables, the job %d", len(s.Tables), len(names))
 	}
@@ -79,6 +116,23 @@ func (s *Survey) Space(names []string, choices []int) (Space, error) {
 		}
 		if len(s.Gates) > 0 {
 			f.Gates = s.Gates[t]
+		}
+		if len(s.Thresholds) > 0 {
+			f.Threshold = s.Thresholds[t]
+		}
+		space.Fields = append(space.Fields, f)
+	}
+	if len(shares) == 0 {
+		return space, nil
+	}
+	for t, of := range s.Tables {
+		threshold := float32(-1) // below all norms
+		if len(s.Thresholds) > 0 {
+			threshold = s.Thresholds[t]
+		}
+		f := Field{Name: names[t] + " rows", Rows: of.Rows, Kept: of.Kept, Levels: of.levels(shares, threshold)}
+		for i := range f.Levels {
+			f.Choices = append(f.Choices, i+1)
 		}
 		space.Fields = append(space.Fields, f)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/model"
@@ -60,8 +61,9 @@ func newSuper(j *job.Job, t *Trainer) *super {
 		s.tables = append(s.tables, parts[0].Table)
 		s.sampler.Choices = append(s.sampler.Choices, j.Choices())
 	}
+	s.norm = j.RowNorm()
 	if p := spec.Pruning; p != nil {
-		s.norm, s.weight = supernet.Norm(p.Norm), p.Weight
+		s.weight = p.Weight
 		s.thresholds = len(t.sizes)
 		t.sizes = append(t.sizes, len(t.plan.Tables))
 		t.names = append(t.names, job.ThresholdTensor)
@@ -79,10 +81,21 @@ func (p *super) rows(values []float32, width int) supernet.Rows {
 
 // prune sets what the model sees of the slot's rows.
 func (p *super) prune(s *slot) {
-	if p == nil || p.thresholds < 0 {
+	if p == nil {
 		return
 	}
-	thresholds := s.dense.values[p.thresholds]
+	if p.thresholds < 0 {
+		for i := range s.tables {
+			s.tables[i].seen = nil
+		}
+		return
+	}
+	p.pruneAt(s, s.dense.values[p.thresholds])
+}
+
+// pruneAt sets what the model sees of the slot's rows under these thresholds, by
+// table.
+func (p *super) pruneAt(s *slot, thresholds []float32) {
 	for i := range s.tables {
 		r := &s.tables[i]
 		n := len(r.unique.Keys)
@@ -136,11 +149,17 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 	if p == nil {
 		return nil, fmt.Errorf("job %s trains no supernet", t.cfg.Job.Metadata.Name)
 	}
+	if n := len(o.Above); n > 0 && n != len(o.Candidates) {
+		return nil, fmt.Errorf("%d candidates with the kept rows of %d", len(o.Candidates), n)
+	}
 	widths := make([][]int, len(o.Candidates)) // by field
 	acc := make([]*eval.Accumulator, len(o.Candidates))
 	for i, c := range o.Candidates {
 		if c.Fields() != len(t.plan.Tables) {
 			return nil, fmt.Errorf("candidate %d has %d widths, there are %d tables", i, c.Fields(), len(t.plan.Tables))
+		}
+		if len(o.Above) > 0 && len(o.Above[i]) != len(t.plan.Tables) {
+			return nil, fmt.Errorf("candidate %d has the kept rows of %d tables, there are %d", i, len(o.Above[i]), len(t.plan.Tables))
 		}
 		acc[i] = &eval.Accumulator{}
 		for _, table := range p.tables {
@@ -152,6 +171,11 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 		t.fill(s)
 		full = append(full[:0], t.input[p.column]...)
 		for i, w := range widths {
+			if len(o.Above) > 0 && (i == 0 || !slices.Equal(o.Above[i], o.Above[i-1])) {
+				p.pruneAt(s, o.Above[i])
+				t.gather(s)
+				full = append(full[:0], t.input[p.column]...)
+			}
 			copy(t.input[p.column], full)
 			supernet.MaskFields(t.input[p.column], s.data.N, p.dim, w)
 			acc[i].Add(t.score(s), s.data.Labels, s.data.Groups)

@@ -78,6 +78,60 @@ func TestCandidatesAreScoredAsPrefixesOfTheSupernet(t *testing.T) {
 	}
 }
 
+// Rows that a candidate drops read as zeros; its norms are those of the survey.
+func TestCandidatesAreScoredWithoutTheirDroppedRows(t *testing.T) {
+	ctx := context.Background()
+	cl := newCluster(t, parse(t, `spec.search={rows: [0.3, 0.6, 1], widths: [0, 2, 4]}`), 1)
+	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+	tr := cl.trainer(t)
+	survey, err := tr.Survey(ctx, cl.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	space, err := survey.Space([]string{"a", "b", "c", "d", "e", "f"}, []int{0, 2, 4}, []float64{0.3, 0.6, 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range survey.Tables {
+		n := int64(0)
+		for _, c := range of.Norms {
+			n += c
+		}
+		if n != of.Kept || n == 0 {
+			t.Errorf("table %d: norms of %d rows, %d are kept", i, n, of.Kept)
+		}
+	}
+	split, _ := cl.data.Split("valid")
+	none := search.NewCandidate(make([]int, 6))
+	o := space.Order([]search.Candidate{space.Largest(), space.Smallest(), space.Largest()}, 1)
+	o.Candidates[1] = o.Candidates[0] // full widths, the fewest rows
+	all := []float32{9, 9, 9, 9, 9, 9}
+	o.Candidates, o.Above = append(o.Candidates, o.Candidates[0], none), append(o.Above, all, o.Above[0])
+	got, err := tr.EvaluateCandidates(ctx, "valid", cl.steps(), 0, split.Rows(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := tr.Evaluate(ctx, "valid", cl.steps(), 0, split.Rows())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(a *eval.Accumulator) string { return string(a.Append(nil)) }
+	if text(got[0]) != text(whole) || text(got[2]) != text(whole) {
+		t.Error("the candidate of all rows is not the supernet")
+	}
+	if text(got[1]) == text(whole) || text(got[1]) == text(got[3]) {
+		t.Error("dropping some rows changes nothing, or drops all")
+	}
+	if text(got[3]) != text(got[4]) {
+		t.Error("without any rows the model is not that of width 0")
+	}
+	for _, bad := range []search.Order{{Candidates: o.Candidates, Above: o.Above[:1], Share: 1}, {Candidates: o.Candidates[:1], Above: [][]float32{{1}}, Share: 1}} {
+		if _, err := tr.EvaluateCandidates(ctx, "valid", cl.steps(), 0, 10, bad); err == nil {
+			t.Error("rows of another number of candidates or tables were taken")
+		}
+	}
+}
+
 // Every width is trained in every step: with one width that is the plain model,
 // and what the full width teaches makes another one.
 func TestEveryWidthIsTrained(t *testing.T) {

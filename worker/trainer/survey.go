@@ -51,6 +51,9 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 	for i := range s.Tables {
 		of := &s.Tables[i]
 		of.Moments = make([]exact.Sum, p.dim)
+		if len(t.cfg.Job.Spec.Search.Rows) > 0 {
+			of.Norms = map[uint16]int64{}
+		}
 		if grams {
 			of.Gram = make([]float64, triangle)
 		}
@@ -63,6 +66,9 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 					continue
 				}
 				of.Kept++
+				if of.Norms != nil {
+					of.Norms[search.NormClass(p.norm.Of(e))]++
+				}
 				for k, v := range e {
 					of.Moments[k].Add(float64(v) * float64(v))
 				}
