@@ -14,10 +14,12 @@ type Norm string
 const (
 	L1 Norm = "l1"
 	L2 Norm = "l2"
+	// LInf is the largest weight: above a soft threshold, something of the row is left.
+	LInf Norm = "linf"
 )
 
 // Valid tells whether n is one of the norms.
-func (n Norm) Valid() bool { return n == L1 || n == L2 }
+func (n Norm) Valid() bool { return n == L1 || n == L2 || n == LInf }
 
 // Of returns the norm of a row; its sums have a fixed order.
 func (n Norm) Of(e []float32) float32 {
@@ -30,6 +32,12 @@ func (n Norm) Of(e []float32) float32 {
 		return sum
 	case L2:
 		return float32(math.Sqrt(float64(kernel.SumSquares(e))))
+	case LInf:
+		var top float32
+		for _, v := range e {
+			top = max(top, abs(v))
+		}
+		return top
 	}
 	panic(fmt.Sprintf("compute/supernet: BUG: norm %q", string(n)))
 }
@@ -101,7 +109,10 @@ func PruneBackward(d, in Rows, field []int32, norm Norm, excess, dThresholds []f
 
 // addGradient adds scale times the gradient of the norm of e to g.
 func (n Norm) addGradient(g, e []float32, scale float32) {
-	if n == L2 {
+	switch n {
+	case LInf:
+		panic("compute/supernet: BUG: rows are pruned by their largest weight, which Soft is for")
+	case L2:
 		if length := n.Of(e); length > 0 {
 			kernel.Axpy(scale/length, e, g)
 		}

@@ -139,6 +139,55 @@ func TestPruneGradient(t *testing.T) {
 	}
 }
 
+// Soft thresholding and its gradients, and that the rows that are left are those
+// whose largest weight is above the threshold.
+func TestSoftThreshold(t *testing.T) {
+	t.Parallel()
+	const rows, stride, off, width, threshold = 7, 6, 1, 4, 0.3
+	e, g := values(1, rows*stride, 0.3), values(2, rows*stride, 1)
+	clear(e[2*stride : 3*stride])
+	in := Rows{e, stride, off, width}
+	out := slices.Clone(g)
+	Soft(Rows{out, stride, off, width}, in, rows, threshold)
+	e64, t64 := wide(e), []float64{threshold}
+	loss := func() (sum float64) {
+		for u := range rows {
+			for k := range width {
+				at := u*stride + off + k
+				sum += float64(g[at]) * math.Copysign(max(math.Abs(e64[at])-t64[0], 0), e64[at])
+			}
+		}
+		return sum
+	}
+	forward, left := 0.0, 0
+	for u := range rows {
+		row := out[u*stride+off : u*stride+off+width]
+		for k, v := range row {
+			forward += float64(g[u*stride+off+k]) * float64(v)
+		}
+		some := slices.ContainsFunc(row, func(v float32) bool { return v != 0 })
+		if some != LInf.Keeps(in.row(u), threshold) {
+			t.Errorf("row %d of largest weight %v is %v", u, LInf.Of(in.row(u)), row)
+		}
+		if some {
+			left++
+		}
+		if out[u*stride] != g[u*stride] || out[u*stride+off+width] != g[u*stride+off+width] {
+			t.Errorf("the columns around row %d were touched", u)
+		}
+	}
+	if math.Abs(forward-loss()) > 1e-5 || left == 0 || left == rows {
+		t.Errorf("forward gives %v, want %v; %d of %d rows are left", forward, loss(), left, rows)
+	}
+	wantE, wantT := numeric(loss, e64), numeric(loss, t64)
+	d := slices.Clone(g)
+	near(t, "threshold", []float32{SoftBackward(Rows{d, stride, off, width}, in, rows, threshold)}, wantT)
+	for u := range rows {
+		at := u*stride + off
+		near(t, "row", d[at:at+width], wantE[at:at+width])
+	}
+}
+
 func TestAPrunedRowCanComeBack(t *testing.T) {
 	t.Parallel()
 	e := []float32{0.1, -0.1}

@@ -68,12 +68,27 @@ type Search struct {
 
 // Pruning configures the thresholds.
 type Pruning struct {
-	LearningRate float32 `json:"learning_rate"` // of plain descent, default 1e-4
-	// Weight is that of the regulariser sum(exp(-t)), default 1e-4.
+	// Kind is Hard (default) or Soft.
+	Kind string `json:"kind"`
+	// LearningRate is that of plain descent (hard, default 1e-4) or of Adam (soft,
+	// default 0.01).
+	LearningRate float32 `json:"learning_rate"`
+	// Weight is that of the regulariser sum(exp(-t)) (hard, default 1e-4), or the
+	// weight decay of s, where the threshold is sigmoid(s) (soft, default 1e-5).
 	Weight float32 `json:"weight"`
-	// Norm is l1 (default) or l2.
+	// Norm is l1 (default) or l2; of soft thresholds linf.
 	Norm string `json:"norm"`
 }
+
+// The kinds of thresholds: a row is dropped whole (OptEmbed), or every weight is
+// made smaller by the threshold, and a row of which nothing is left is dropped (PEP).
+const (
+	Hard = "hard"
+	Soft = "soft"
+)
+
+// softStart is s at the start: a threshold of 3e-7 (PEP's for MovieLens).
+const softStart = -15
 
 // Gates configures the training of soft gates.
 type Gates struct {
@@ -123,10 +138,25 @@ func (s Search) withDefaults(t Train) Search {
 		}
 		s.Gates = &g
 	}
+	if s.Strategy == search.PEP {
+		setDefault(&s.Sampling, string(supernet.FullWidth))
+	}
 	setDefault(&s.Sampling, string(supernet.PerSample))
 	setDefault(&s.RetrainFrom, FromInit)
+	if s.Pruning == nil && s.Strategy == search.PEP {
+		s.Pruning = &Pruning{}
+	}
 	if s.Pruning != nil {
 		p := *s.Pruning
+		if s.Strategy == search.PEP {
+			setDefault(&p.Kind, Soft)
+		}
+		setDefault(&p.Kind, Hard)
+		if p.Kind == Soft {
+			setDefault(&p.LearningRate, 0.01)
+			setDefault(&p.Weight, 1e-5)
+			setDefault(&p.Norm, string(supernet.LInf))
+		}
 		setDefault(&p.LearningRate, 1e-4)
 		setDefault(&p.Weight, 1e-4)
 		setDefault(&p.Norm, string(supernet.L1))
@@ -213,6 +243,10 @@ func (j *Job) gates(id, fields int) Dense {
 // thresholds is the tensor of the pruning thresholds of a supernet, which has
 // the given number.
 func (j *Job) thresholds(id int, tables int) Dense {
+	if p := j.Spec.Search.Pruning; p.Kind == Soft {
+		return Dense{ID: uint16(id), Name: ThresholdTensor, Size: tables, Init: random.Init{Kind: random.Constant, Scale: softStart},
+			Optimizer: optim.Config{Name: optim.Adam, LearningRate: p.LearningRate, WeightDecay: p.Weight}.WithDefaults()}
+	}
 	return Dense{ID: uint16(id), Name: ThresholdTensor, Size: tables, Init: random.Init{},
 		Optimizer: optim.Config{Name: optim.SGD, LearningRate: j.Spec.Search.Pruning.LearningRate}}
 }
@@ -269,11 +303,28 @@ func (c *checker) search(j *Job) {
 	if s.Distillation > 0 && s.Sampling != string(supernet.EveryWidth) {
 		c.fault(path+".distillation", "only sampling all has the full width at hand in every step: set spec.search.sampling to all, or remove it")
 	}
-	if p := s.Pruning; p != nil && p.LearningRate <= 0 {
-		c.fault(path+".pruning.learning_rate", "%v is not above 0", p.LearningRate)
-	}
+	c.pruning(s)
 	if err := s.Budget.Validate(); err != nil {
 		c.fault(path+".budget", "%v", err)
+	}
+}
+
+// pruning checks the thresholds.
+func (c *checker) pruning(s *Search) {
+	const path = "spec.search.pruning"
+	p := s.Pruning
+	if p == nil {
+		return
+	}
+	if p.LearningRate <= 0 {
+		c.fault(path+".learning_rate", "%v is not above 0", p.LearningRate)
+	}
+	if soft := p.Kind == Soft; soft != (p.Norm == string(supernet.LInf)) {
+		c.fault(path+".norm", "%s does not go with kind %s: leave it out", p.Norm, p.Kind)
+	} else if soft && len(s.Rows) > 0 {
+		c.fault("spec.search.rows", "soft thresholds choose the rows themselves: remove it, or spec.search.pruning")
+	} else if !soft && s.Strategy == search.PEP {
+		c.fault(path+".kind", "strategy pep learns soft thresholds: set it to soft, or leave it out")
 	}
 }
 
@@ -300,7 +351,7 @@ func (c *checker) gates(j *Job) {
 
 var searchRules = map[string]rule{
 	"spec.search":                       means("Finds how wide the embedding of every field needs to be: trains a supernet, searches on the validation split, and trains the winner anew. docs/search.md explains it.").byDefault("none: the model is trained as it is"),
-	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. ard: keeps the dimensions of the supernet's rows that vary most. dnis: a soft width per field, learned on the validation split. autodim: probabilities of the widths, likewise. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
+	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. ard: keeps the dimensions of the supernet's rows that vary most. pep: the same, of what soft thresholds leave of the rows. dnis: a soft width per field, learned on the validation split. autodim: probabilities of the widths, likewise. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
 	"spec.search.budget":                means("Bound of the embedding weights of the result: one of bytes, params and fraction, or none."),
 	"spec.search.budget.bytes":          means("Memory of the embedding weights.").in(0, 1<<50).byDefault("no bound"),
 	"spec.search.budget.params":         means("Number of the embedding weights.").in(0, 1<<48).byDefault("no bound"),
@@ -327,8 +378,9 @@ var searchRules = map[string]rule{
 	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.1 of dnis, 0 of autodim"),
 	"spec.search.gates.warmup":          means("Share of the supernet's steps before the gates move.").in(0, 1).byDefault("0.3"),
 	"spec.search.pruning":               means("Learn a threshold for every field; rows whose norm is below it are dropped.").byDefault("none: all rows are kept"),
-	"spec.search.pruning.learning_rate": means("Learning rate of the thresholds.").in(0, 1e6).byDefault("0.0001"),
-	"spec.search.pruning.weight":        means("Weight of the regulariser, the sum of exp(-threshold).").in(0, 1e6).byDefault("0.0001"),
-	"spec.search.pruning.norm":          means("Norm of a row.").of(string(supernet.L1), string(supernet.L2)),
+	"spec.search.pruning.kind":          means("hard: a row whose norm is not above the threshold reads as zero (OptEmbed). soft: every weight is made smaller by the threshold, sigmoid(s), and a row of which nothing is left is dropped (PEP).").of(Hard, Soft).byDefault("hard; of strategy pep soft"),
+	"spec.search.pruning.learning_rate": means("Learning rate of the thresholds: of plain descent (hard), or of s by Adam (soft; it grows by about this much per step, from -15).").in(0, 1e6).byDefault("0.0001; of soft ones 0.01"),
+	"spec.search.pruning.weight":        means("Weight of the regulariser, the sum of exp(-threshold) (hard), or weight decay of s (soft).").in(0, 1e6).byDefault("0.0001; of soft ones 0.00001"),
+	"spec.search.pruning.norm":          means("Norm of a row (hard).").of(string(supernet.L1), string(supernet.L2), string(supernet.LInf)).byDefault("l1; of soft thresholds linf, the largest weight"),
 	"spec.search.retrain_from":          means("First weights of the winner: those the supernet began with (init), those it ended with (supernet), or others (fresh).").of(FromInit, FromSupernet, FromFresh),
 }

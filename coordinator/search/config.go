@@ -18,11 +18,12 @@ const (
 	ARD         = "ard"
 	DNIS        = "dnis"
 	AutoDim     = "autodim"
+	PEP         = "pep"
 )
 
 // Strategies lists the names of the strategies.
 func Strategies() []string {
-	return []string{Evolution, Guided, Random, Sensitivity, ARD, DNIS, AutoDim, Uniform, MDE}
+	return []string{Evolution, Guided, Random, Sensitivity, ARD, PEP, DNIS, AutoDim, Uniform, MDE}
 }
 
 // Config chooses how to search. The zero value of a member means its default.

@@ -20,7 +20,7 @@ func learned(cfg Config, s Space) error {
 			return fmt.Errorf("strategy %s learns widths, it cannot choose rows", cfg.Strategy)
 		case len(f.Gates) < gates:
 			return fmt.Errorf("field %s has %d gates, strategy %s reads %d", f.Name, len(f.Gates), cfg.Strategy, gates)
-		case (cfg.Strategy == ARD || cfg.SeedRelevance) && len(f.Variance) < f.Choices[len(f.Choices)-1]:
+		case (cfg.Strategy == ARD || cfg.Strategy == PEP || cfg.SeedRelevance) && len(f.Variance) < f.Choices[len(f.Choices)-1]:
 			return fmt.Errorf("field %s has the variance of %d dimensions, of %d", f.Name, len(f.Variance), f.Choices[len(f.Choices)-1])
 		}
 	}
@@ -40,7 +40,8 @@ func sizes(s Space, limit int64) []int64 {
 // ard keeps the dimensions of the rows that vary most, per weight they cost, as
 // automatic relevance determination does with the axes of a latent space (Saha et
 // al. 2025; without the sensitivities, which are taken to be equal). A dimension
-// with a relevant one behind it stays, too, because widths are prefixes.
+// with a relevant one behind it stays, too, because widths are prefixes; those of
+// which nothing is left, behind soft thresholds, go whatever the limit.
 func ard(s Space, limit int64) []Candidate {
 	type step struct {
 		field, width int
@@ -67,7 +68,7 @@ func ard(s Space, limit int64) []Candidate {
 	for _, most := range sizes(s, limit) {
 		c := s.AtMost(make([]float64, s.Tables())) // the least widths, all rows
 		for _, st := range steps {
-			if next := c.With(st.field, max(st.width, c.Width(st.field))); s.Parameters(next) <= most {
+			if next := c.With(st.field, max(st.width, c.Width(st.field))); st.worth > 0 && s.Parameters(next) <= most {
 				c = next
 			}
 		}

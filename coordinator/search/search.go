@@ -70,7 +70,7 @@ func newStrategy(cfg Config, space Space, limit int64) Strategy {
 		return &fixed{candidates: []Candidate{uniform(space, limit)}}
 	case MDE:
 		return &fixed{candidates: []Candidate{mde(space, limit)}}
-	case ARD:
+	case ARD, PEP:
 		return &fixed{candidates: ard(space, limit)}
 	case DNIS:
 		return &fixed{candidates: dnis(space, limit)}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -20,6 +21,7 @@ type super struct {
 	// thresholds is the id of the tensor of the pruning thresholds, one for each
 	// table; -1 without pruning.
 	thresholds int
+	soft       bool // see job.Soft
 	norm       supernet.Norm
 	weight     float32 // of the thresholds' regulariser
 	// column is the model's column that is masked, dim its width, off where it
@@ -63,7 +65,7 @@ func newSuper(j *job.Job, t *Trainer) *super {
 	}
 	s.norm = j.RowNorm()
 	if p := spec.Pruning; p != nil {
-		s.weight = p.Weight
+		s.weight, s.soft = p.Weight, p.Kind == job.Soft
 		s.thresholds = len(t.sizes)
 		t.sizes = append(t.sizes, len(t.plan.Tables))
 		t.names = append(t.names, job.ThresholdTensor)
@@ -90,7 +92,21 @@ func (p *super) prune(s *slot) {
 		}
 		return
 	}
-	p.pruneAt(s, s.dense.values[p.thresholds])
+	if !p.soft {
+		p.pruneAt(s, s.dense.values[p.thresholds])
+		return
+	}
+	for i := range s.tables {
+		r := &s.tables[i]
+		r.seen = grow(r.seen, len(r.values))
+		copy(r.seen, r.values)
+		supernet.Soft(p.rows(r.seen, r.width), p.rows(r.values, r.width), len(r.unique.Keys), p.threshold(s, i))
+	}
+}
+
+// threshold is the soft threshold of a table.
+func (p *super) threshold(s *slot, table int) float32 {
+	return kernel.Sigmoid(s.dense.values[p.thresholds][table])
 }
 
 // pruneAt sets what the model sees of the slot's rows under these thresholds, by
@@ -132,6 +148,14 @@ func (p *super) pruneGradient(s *slot) {
 	}
 	d := s.ddense[p.thresholds]
 	clear(d)
+	if p.soft {
+		for i := range s.tables {
+			r, at := &s.tables[i], p.threshold(s, i)
+			dAt := supernet.SoftBackward(p.rows(r.grads, r.width), p.rows(r.values, r.width), len(r.unique.Keys), at)
+			d[i] = float32(dAt * float32(at*(1-at)))
+		}
+		return
+	}
 	for i := range s.tables {
 		r := &s.tables[i]
 		p.zeros = grow(p.zeros, len(r.unique.Keys))

@@ -132,6 +132,36 @@ func TestCandidatesAreScoredWithoutTheirDroppedRows(t *testing.T) {
 	}
 }
 
+// Soft thresholds rise by themselves, by whichever workers and shards, and the survey
+// counts what they leave.
+func TestSoftThresholdsArePEPs(t *testing.T) {
+	job := "spec.search={strategy: pep, pruning: {kind: soft, learning_rate: 2}}"
+	cl := newCluster(t, parse(t, job), 1)
+	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+	other := newCluster(t, parse(t, job), 3)
+	other.trainAll(t, [][]int{{3}, {1, 2}, {0}}, other.steps())
+	if cl.hash() != other.hash() {
+		t.Error("another model on other workers and shards")
+	}
+	survey, err := cl.trainer(t).Survey(context.Background(), cl.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := int64(0)
+	for i, of := range survey.Tables {
+		dropped += of.Rows - of.Kept
+		if at := survey.Thresholds[i]; at < 1e-6 || at >= 1 { // it began at 3e-7
+			t.Errorf("threshold %d is %v", i, at)
+		}
+		if left := of.Moments[0].Float64(); (left > 0) != (of.Kept > 0) && of.Kept > 1 {
+			t.Errorf("table %d keeps %d rows with the squares %v", i, of.Kept, left)
+		}
+	}
+	if dropped == 0 {
+		t.Error("no row fell below its threshold")
+	}
+}
+
 // Every width is trained in every step: with one width that is the plain model,
 // and what the full width teaches makes another one.
 func TestEveryWidthIsTrained(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/fathom-train/fathom/compute/exact"
+	"github.com/fathom-train/fathom/compute/kernel"
+	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/search"
 	"github.com/fathom-train/fathom/shard"
 )
@@ -24,6 +26,9 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 	if p.thresholds >= 0 {
 		if s.Thresholds, err = t.tensor(ctx, version, p.thresholds); err != nil {
 			return nil, err
+		}
+		if p.soft {
+			kernel.SigmoidSlice(s.Thresholds, s.Thresholds)
 		}
 	}
 	if p.gates != nil {
@@ -68,6 +73,10 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 				of.Kept++
 				if of.Norms != nil {
 					of.Norms[search.NormClass(p.norm.Of(e))]++
+				}
+				if p.soft {
+					row := supernet.Rows{Values: e, Stride: p.dim, Width: p.dim}
+					supernet.Soft(row, row, 1, s.Thresholds[i])
 				}
 				for k, v := range e {
 					of.Moments[k].Add(float64(v) * float64(v))
