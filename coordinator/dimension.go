@@ -131,6 +131,9 @@ func (r *run) carry(full *job.Job) error {
 			t.Closed = true
 			t.Carry = &proto.Carry{From: uint32(of), Column: model.Embedding, Norm: string(full.RowNorm()),
 				Above: r.search.Space().Level(winner.Candidate, of).Above, Weights: weights}
+			if s.OOV {
+				t.Carry.Always = uint64(job.OOVKey)
+			}
 		case weights:
 			t.Carry = &proto.Carry{From: uint32(of), Weights: true}
 		}

@@ -17,6 +17,7 @@ const searchJob = smallJob + `
     population: 12
     widths: [0, 1, 2, 4, 8]
     rows: [0.5, 1]
+    oov: true
     budget: {fraction: 0.4}
     tolerance: 0.001
     pruning: {learning_rate: 0.5, weight: 0.01}

@@ -12,6 +12,7 @@ import (
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/ps/fsm"
 	"github.com/fathom-train/fathom/ps/table"
+	"github.com/fathom-train/fathom/shard"
 )
 
 // schemaOf turns the wire's schema into the state machine's.
@@ -26,7 +27,7 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName(), Closed: t.GetClosed()}
 		if c := t.GetCarry(); c != nil {
 			s.Carry = append(s.Carry, fsm.Carry{Table: uint16(t.GetId()), From: uint16(min(c.GetFrom(), math.MaxUint16)), Column: c.GetColumn(),
-				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Weights: c.GetWeights()})
+				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Always: shard.Key(c.GetAlways()), Weights: c.GetWeights()})
 		}
 		if t.GetId() > math.MaxUint16 {
 			return s, fmt.Errorf("table %s: id %d is above %d", t.GetName(), t.GetId(), math.MaxUint16)

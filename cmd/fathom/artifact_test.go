@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -94,7 +95,11 @@ func trainLocally(t *testing.T, shards int, widths []int, sets ...string) *local
 		}
 		for _, tb := range tables {
 			if tb.Columns[len(tb.Columns)-1].Name == "embedding" {
-				next.Carry = append(next.Carry, fsm.Carry{Table: tb.ID, From: uint16(tb.Fields[0]), Column: "embedding", Norm: supernet.L1, Above: 0.66})
+				c := fsm.Carry{Table: tb.ID, From: uint16(tb.Fields[0]), Column: "embedding", Norm: supernet.L1, Above: 0.66}
+				if j.Spec.Search.OOV {
+					c.Always = embedding.OOVKey
+				}
+				next.Carry = append(next.Carry, c)
 			}
 		}
 		m.form(t, next)
@@ -282,6 +287,8 @@ func TestArtifactPredictsWhatTheServersDid(t *testing.T) {
 		"bf16 and dcn": {sets: []string{"spec.model.name=dcnv2", "spec.train.compute=bf16"}},
 		"searched": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={budget: {fraction: 0.5}, pruning: {}}"}},
+		"searched, with a vector for dropped rows": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
+			"spec.search={budget: {fraction: 0.5}, rows: [0.5, 1], oov: true}"}},
 		"fields dropped": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={widths: [0, 1, 2, 3, 8]}"}},
 		"fields dropped, no first order": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",

@@ -285,6 +285,7 @@ func TestFaultsOfASpec(t *testing.T) {
 		`method: "none"`:                    {Method: None},
 		`fields[0]: own_linear: is a set`:   {Fields: []Field{{Name: "a", OwnLinear: true}}},
 		`fields[0]: own_linear: is a`:       {Tables: PerField, Method: QR, Buckets: 2, Remainders: 2, Fields: []Field{{Name: "a", OwnLinear: true}}},
+		`fields[0]: oov: is a setting`:      {Tables: PerField, Fields: []Field{{Name: "a", OOV: true}}},
 		`fields[0]: method: the tables of`:  {Method: Unified, Buckets: 1, Fields: []Field{{Name: "a", Width: 2}}},
 	} {
 		err := s.WithDefaults().Validate([]string{"a", "b"})

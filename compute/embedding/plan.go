@@ -33,7 +33,13 @@ type Table struct {
 	Width int
 	// Factor says that products of two of its rows are the embeddings.
 	Factor bool
+	// OOV says that rows whose embedding is all zero read as the one of OOVKey.
+	OOV bool
 }
+
+// OOVKey is the key of the row that stands in for others in a table with OOV: the
+// first number of SplitMix64, which no value is more likely to have than any other.
+const OOVKey shard.Key = 0xe220a8397b1dcdaf
 
 // Part is what one occurrence of a field's key reads from one table.
 type Part struct {
@@ -146,7 +152,9 @@ func (b *builder) field(f Field, number uint64) ([]Part, error) {
 	}
 	switch f.Method {
 	case Rows:
-		return b.withLinear(f, b.part(b.rows(f, width), Key{}, 0)), nil
+		t := b.rows(f, width)
+		b.plan.Tables[t].OOV = f.OOV
+		return b.withLinear(f, b.part(t, Key{}, 0)), nil
 	case None:
 		return b.linear(f), nil
 	case Hash:

@@ -99,6 +99,9 @@ type Field struct {
 	// can be there for values that have no row in the table of the embeddings, or share
 	// one (rows, hash; per_field).
 	OwnLinear bool `json:"own_linear,omitempty"`
+	// OOV lets values whose embedding is all zero, as it is without a row in a closed
+	// table, read the row of OOVKey instead (rows, own_linear).
+	OOV bool `json:"oov,omitempty"`
 }
 
 // WithDefaults fills in the settings that do not depend on the model.
@@ -174,6 +177,9 @@ func (s Spec) Validate(names []string) error {
 		}
 		if m := s.of(f.Name).Method; f.OwnLinear && (m != Rows && m != Hash || s.Tables != PerField) {
 			fault("%sown_linear: is a setting of methods rows and hash with tables: per_field", path)
+		}
+		if f.OOV && (!f.OwnLinear || s.of(f.Name).Method != Rows) {
+			fault("%soov: is a setting of method rows with own_linear: the first-order weight of a value is its own", path)
 		}
 		if s.of(f.Name).Method == Unified {
 			unified = true

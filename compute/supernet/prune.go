@@ -90,11 +90,15 @@ func Prune(out, in Rows, field []int32, thresholds []float32, norm Norm, excess 
 
 // PruneBackward turns the gradients of pruned rows, in place, into those of the
 // rows themselves, and adds the thresholds' to dThresholds. in and excess are
-// those of Prune. A pruned row gets a gradient too, so it can come back.
-func PruneBackward(d, in Rows, field []int32, norm Norm, excess, dThresholds []float32) {
+// those of Prune. A pruned row gets a gradient too, so it can come back. Unless
+// instead is nil, it is what pruned rows read as, in the place of zeros.
+func PruneBackward(d, in Rows, field []int32, norm Norm, excess, dThresholds, instead []float32) {
 	for u, f := range field {
 		e, g := in.row(u), d.row(u)
 		dMask := kernel.Dot(g, e) // of the 0/1 mask of the row
+		if instead != nil {
+			dMask -= kernel.Dot(g, instead)
+		}
 		if excess[u] <= 0 {
 			clear(g)
 		}

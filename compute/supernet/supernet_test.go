@@ -78,7 +78,11 @@ func TestPruneGradient(t *testing.T) {
 	t.Parallel()
 	const rows, stride, off, width = 7, 6, 1, 4
 	field := []int32{0, 1, 2, 0, 1, 2, 0}
-	for _, norm := range []Norm{L1, L2} {
+	for i, norm := range []Norm{L1, L2, L1} {
+		var instead []float32 // what pruned rows read as
+		if i == 2 {
+			instead = []float32{0.3, -0.2, 0.5, 0.1}
+		}
 		e, g := values(1, rows*stride, 0.3), values(2, rows*stride, 1)
 		thresholds := []float32{0.4, 1.1, -0.3}
 		in, out := Rows{e, stride, off, width}, make([]float32, rows*stride)
@@ -106,7 +110,11 @@ func TestPruneGradient(t *testing.T) {
 					if excess[u] > 0 {
 						sum += float64(g[at]) * e64[at]
 					}
-					sum += float64(g[at]) * step(length-t64[f]) * e0[at]
+					other := 0.0
+					if instead != nil {
+						other = float64(instead[k])
+					}
+					sum += float64(g[at]) * step(length-t64[f]) * (e0[at] - other)
 				}
 			}
 			return sum
@@ -127,7 +135,7 @@ func TestPruneGradient(t *testing.T) {
 		}
 		wantE, wantT := numeric(loss, e64), numeric(loss, t64)
 		d, dt := slices.Clone(g), make([]float32, len(thresholds))
-		PruneBackward(Rows{d, stride, off, width}, in, field, norm, excess, dt)
+		PruneBackward(Rows{d, stride, off, width}, in, field, norm, excess, dt, instead)
 		near(t, string(norm)+" thresholds", dt, wantT)
 		for u := range rows {
 			at := u*stride + off
@@ -198,7 +206,7 @@ func TestAPrunedRowCanComeBack(t *testing.T) {
 	}
 	// The loss falls along the row: keeping it would help.
 	d, dt := []float32{-1, 1}, make([]float32, 1)
-	PruneBackward(Rows{d, 2, 0, 2}, in, []int32{0}, L1, excess, dt)
+	PruneBackward(Rows{d, 2, 0, 2}, in, []int32{0}, L1, excess, dt, nil)
 	for range 10 {
 		for k := range e {
 			e[k] -= 0.1 * d[k]

@@ -56,7 +56,13 @@ func (j *Job) Embedding() (*embedding.Plan, error) {
 	for _, f := range j.Spec.Data.ResolvedFields() {
 		fields = append(fields, embedding.FieldName{Name: f.Name, Share: f.Share})
 	}
-	return embedding.New(j.Spec.Embedding, m.Columns(), fields)
+	plan, err := embedding.New(j.Spec.Embedding, m.Columns(), fields)
+	if err == nil && j.Spec.Search != nil && j.Spec.Search.OOV {
+		for i := range plan.Tables {
+			plan.Tables[i].OOV = true
+		}
+	}
+	return plan, err
 }
 
 // Tables returns the embedding tables the job trains.

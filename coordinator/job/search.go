@@ -29,6 +29,9 @@ type Search struct {
 	// Rows are the shares of a field's rows that may be kept, those with the largest
 	// norms, ascending to 1; empty: the search does not choose rows.
 	Rows []float64 `json:"rows,omitempty"`
+	// OOV lets a row that is dropped read as a vector that is learned for its field,
+	// instead of zero.
+	OOV bool `json:"oov"`
 	// Generations, Population, Archive, Mutation, SeedSensitivity, SeedRelevance and Screen are those of
 	// search.Config.
 	Generations     int     `json:"generations"`
@@ -98,6 +101,9 @@ type Gates struct {
 	// Warmup is the share of the supernet's steps before the gates move.
 	Warmup float32 `json:"warmup"`
 }
+
+// OOVKey is the key of the row that dropped rows read as, with OOV.
+const OOVKey = embedding.OOVKey
 
 // GateTensor is the name of the dense tensor of the gates, behind the thresholds.
 const GateTensor = "supernet.gates"
@@ -217,7 +223,7 @@ func (j *Job) Retrain(widths []int) (*Job, error) {
 	r.Spec.Search = nil
 	r.Spec.Embedding.Fields = nil
 	for i, t := range tables {
-		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.DropsRows()}
+		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.DropsRows(), OOV: j.Spec.Search.OOV}
 		if widths[i] == 0 {
 			f = embedding.Field{Name: t.Name, Method: embedding.None}
 		}
@@ -304,6 +310,9 @@ func (c *checker) search(j *Job) {
 		c.fault(path+".distillation", "only sampling all has the full width at hand in every step: set spec.search.sampling to all, or remove it")
 	}
 	c.pruning(s)
+	if s.OOV && (!s.DropsRows() || s.Pruning != nil && s.Pruning.Kind == Soft) {
+		c.fault(path+".oov", "stands in for rows that are dropped whole: add spec.search.pruning or rows, without soft thresholds")
+	}
 	if err := s.Budget.Validate(); err != nil {
 		c.fault(path+".budget", "%v", err)
 	}
@@ -360,6 +369,7 @@ var searchRules = map[string]rule{
 	"spec.search.tolerance":             means("How much validation AUC may be given up for a smaller candidate. Above 0, the winner is trimmed: fields are narrowed as long as the AUC stays within it.").in(0, 0.5),
 	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim. With 0 among them a field may lose its embedding; its first-order weights stay, in models that have them.").byDefault("1, 2, ... up to the embedding_dim"),
 	"spec.search.rows":                  means("Shares of a field's rows that may be kept, ascending; the last one is 1. The rows with the largest norms in the supernet are kept; the others lose their embedding, but not their first-order weight. The search chooses a share for every field beside its width (not dnis, autodim).").byDefault("none: all rows are kept, or those above the thresholds of pruning"),
+	"spec.search.oov":                   means("A dropped row reads as a vector that is learned for its field, instead of zero; it is one more row of the field, which is counted."),
 	"spec.search.generations":           means("Generations of evolution, guided and random.").in(1, 10000),
 	"spec.search.population":            means("Candidates of a generation.").in(1, 1000),
 	"spec.search.archive":               means("Best candidates that parents are drawn from.").in(1, 1000),

@@ -92,6 +92,7 @@ func TestLevelsOfASurvey(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		norms := rapid.SliceOfN(rapid.Float32Range(0, 4), 1, 200).Draw(t, "norms")
 		shards := rapid.IntRange(1, 3).Draw(t, "shards")
+		always := rapid.Int64Range(0, 1).Draw(t, "always") // rows that are kept whatever their norm
 		shares := []float64{0.1, 0.3, 0.5, 0.9, 1}
 		survey := func(shards int) *Survey {
 			var parts []*Survey
@@ -103,6 +104,8 @@ func TestLevelsOfASurvey(t *testing.T) {
 				of.Rows, of.Kept = of.Rows+1, of.Kept+1
 				of.Norms[NormClass(n)]++
 			}
+			parts[0].Tables[0].Rows += always
+			parts[0].Tables[0].Kept += always
 			all, err := Merge(parts)
 			if err != nil {
 				t.Fatal(err)
@@ -121,20 +124,20 @@ func TestLevelsOfASurvey(t *testing.T) {
 		}
 		levels := space.Fields[1].Levels
 		for i, l := range levels {
-			kept := int64(0)
+			kept := always
 			for _, n := range norms {
 				if n > l.Above {
 					kept++
 				}
 			}
-			if kept != l.Kept || i > 0 && kept <= levels[i-1].Kept || kept == 0 {
+			if kept != l.Kept || i > 0 && kept <= levels[i-1].Kept || kept == always {
 				t.Fatalf("level %d above %v keeps %d rows, says %d", i, l.Above, kept, l.Kept)
 			}
 		}
-		if last := levels[len(levels)-1]; last.Kept != int64(len(norms)) || space.Tables() != 1 {
+		if last := levels[len(levels)-1]; last.Kept != int64(len(norms))+always || space.Tables() != 1 {
 			t.Fatalf("the last level keeps %d of %d", last.Kept, len(norms))
 		}
-		if n := float64(len(norms)); float64(levels[0].Kept) > math.Max(0.9*n, 1) && len(levels) > 1 {
+		if n := float64(int64(len(norms)) + always); float64(levels[0].Kept) > math.Max(0.9*n, 1) && len(levels) > 1 {
 			t.Fatalf("the first of %d levels keeps %d of %v", len(levels), levels[0].Kept, n)
 		}
 	})

@@ -86,14 +86,18 @@ func NormClass(norm float32) uint16 { return uint16(math.Float32bits(norm) >> 16
 // no more than another one, are left out. A threshold of 0 that is none keeps all.
 func (t TableSurvey) levels(shares []float64, threshold float32) []Level {
 	classes := slices.Sorted(maps.Keys(t.Norms))
+	always := t.Kept // rows that are kept whatever their norm, which have no class
+	for _, n := range t.Norms {
+		always -= n
+	}
 	var levels []Level
 	for _, share := range shares[:len(shares)-1] {
-		kept, at := int64(0), len(classes)
+		kept, at := always, len(classes)
 		for at > 0 && float64(kept+t.Norms[classes[at-1]]) <= share*float64(t.Kept) {
 			at--
 			kept += t.Norms[classes[at]]
 		}
-		if n := len(levels); at == 0 || kept == 0 || n > 0 && levels[n-1].Kept == kept {
+		if n := len(levels); at == 0 || kept == always || n > 0 && levels[n-1].Kept == kept {
 			continue
 		}
 		// The largest number of the class below.

@@ -20,6 +20,8 @@ type Carry struct {
 	Column string        `json:"column,omitempty"`
 	Norm   supernet.Norm `json:"norm,omitempty"`
 	Above  float32       `json:"above,omitempty"`
+	// Always is the key of a row that is taken over whatever its norm; 0: none.
+	Always shard.Key `json:"always,omitempty"`
 	// Weights keeps the weights, of every column its first ones; else the rows
 	// begin with their initial weights. Slots always begin at zero.
 	Weights bool `json:"weights,omitempty"`
@@ -111,7 +113,7 @@ func carry(to, from *table.Table, c Carry) error {
 		return fmt.Errorf("the table of the phase before has no column %q", c.Column)
 	}
 	from.Scan(0, from.Rows(), func(k shard.Key, w []float32) {
-		if c.Column != "" && !c.Norm.Keeps(w[norm.from:norm.from+norm.width], c.Above) {
+		if c.Column != "" && (c.Always == 0 || k != c.Always) && !c.Norm.Keeps(w[norm.from:norm.from+norm.width], c.Above) {
 			return
 		}
 		to.Insert(k, func(dst []float32) {

@@ -145,6 +145,27 @@ func TestReshapeKeepsRowsAboveTheThresholdAndNarrowsThem(t *testing.T) {
 	}
 }
 
+func TestReshapeTakesOneRowWhateverItsNorm(t *testing.T) {
+	t.Parallel()
+	s := example(2, 1)
+	st := configured(t, s)
+	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
+	var small shard.Key
+	for k, w := range weightsOf(t, []*State{st}, 3) {
+		if !supernet.L1.Keeps(w[1:], threshold) && k > small {
+			small = k
+		}
+	}
+	c := byNorm
+	c.Always = small
+	if r := st.Apply(index+1, configure(t, narrowed(s, 4, c))); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if _, there := weightsOf(t, []*State{st}, 4)[small]; !there || small == 0 {
+		t.Errorf("row %#x is gone", uint64(small))
+	}
+}
+
 // A table may take its rows from one of another id: first-order weights get a
 // table of their own, which has all rows.
 func TestReshapeSplitsATable(t *testing.T) {

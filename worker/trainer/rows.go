@@ -13,15 +13,19 @@ type tableRows struct {
 	width  int
 	values []float32 // [len(unique.Keys), width]
 	grads  []float32 // likewise
-	// seen is what the model sees of the values, when rows are pruned; excess is
-	// by how much each row's norm is above its threshold.
+	// seen is what the model sees of the values, when rows are pruned or replaced, else
+	// empty; excess is by how much each row's norm is above its threshold.
 	seen, excess []float32
+	// oov is the place of the row that stands in for others, -1 for none; replaced are
+	// the places of those others, ascending.
+	oov      int
+	replaced []int
 }
 
 // visible is what the model sees of the rows.
 func (r *tableRows) visible() []float32 {
-	if r.seen != nil {
-		return r.seen[:len(r.values)]
+	if len(r.seen) > 0 {
+		return r.seen
 	}
 	return r.values
 }
@@ -39,8 +43,14 @@ func (t *Trainer) find(s *slot) {
 	}
 	for i := range s.tables {
 		r := &s.tables[i]
-		r.width = t.plan.Tables[i].Width
+		r.width, r.oov = t.plan.Tables[i].Width, -1
+		if t.plan.Tables[i].OOV {
+			s.keys[i] = append(s.keys[i], embedding.OOVKey) // one more occurrence, which no sample reads
+		}
 		r.unique.Build(s.keys[i])
+		if t.plan.Tables[i].OOV {
+			r.oov = int(r.unique.Index[len(s.keys[i])-1])
+		}
 		r.values = grow(r.values, len(r.unique.Keys)*r.width)
 	}
 }

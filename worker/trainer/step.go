@@ -58,7 +58,11 @@ func (t *Trainer) fill(s *slot) {
 	for c, col := range t.columns {
 		t.input[c] = grow(t.input[c], s.data.N*s.data.Fields*col.Width)
 	}
+	for i := range s.tables {
+		s.tables[i].seen = s.tables[i].seen[:0]
+	}
 	t.super.prune(s)
+	t.substitute(s)
 	t.gather(s)
 	t.super.open(s, t.input)
 }
@@ -105,6 +109,7 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 		p.openGradient(s, t.dInput, p.gates.dValues)
 	}
 	t.scatter(s)
+	t.substituteGradient(s)
 	t.super.pruneGradient(s)
 	if err := t.guardGradients(ctx, s); err != nil {
 		return err

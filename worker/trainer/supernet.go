@@ -83,13 +83,7 @@ func (p *super) rows(values []float32, width int) supernet.Rows {
 
 // prune sets what the model sees of the slot's rows.
 func (p *super) prune(s *slot) {
-	if p == nil {
-		return
-	}
-	if p.thresholds < 0 {
-		for i := range s.tables {
-			s.tables[i].seen = nil
-		}
+	if p == nil || p.thresholds < 0 {
 		return
 	}
 	if !p.soft {
@@ -140,6 +134,17 @@ func (p *super) maskGradient(dInput [][]float32) {
 	}
 }
 
+// instead is what pruned rows read as, nil: zeros. It also keeps the row that stands
+// in for others from being taken for one that may be pruned.
+func (p *super) instead(r *tableRows) []float32 {
+	if r.oov < 0 {
+		return nil
+	}
+	r.excess[r.oov] = float32(math.Inf(1))
+	at := r.oov*r.width + p.off
+	return r.values[at : at+p.dim]
+}
+
 // pruneGradient is the backward pass of prune; it also sets the gradient of the
 // thresholds, to which their regulariser belongs.
 func (p *super) pruneGradient(s *slot) {
@@ -160,7 +165,7 @@ func (p *super) pruneGradient(s *slot) {
 		r := &s.tables[i]
 		p.zeros = grow(p.zeros, len(r.unique.Keys))
 		clear(p.zeros)
-		supernet.PruneBackward(p.rows(r.grads, r.width), p.rows(r.values, r.width), p.zeros, p.norm, r.excess, d[i:i+1])
+		supernet.PruneBackward(p.rows(r.grads, r.width), p.rows(r.values, r.width), p.zeros, p.norm, r.excess, d[i:i+1], p.instead(r))
 	}
 	supernet.Regularise(s.dense.values[p.thresholds], p.weight, float32(s.data.N)/float32(s.batch), d)
 }
@@ -197,6 +202,7 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 		for i, w := range widths {
 			if len(o.Above) > 0 && (i == 0 || !slices.Equal(o.Above[i], o.Above[i-1])) {
 				p.pruneAt(s, o.Above[i])
+				t.substitute(s)
 				t.gather(s)
 				full = append(full[:0], t.input[p.column]...)
 			}

@@ -132,6 +132,38 @@ func TestCandidatesAreScoredWithoutTheirDroppedRows(t *testing.T) {
 	}
 }
 
+// A learned vector in the place of pruned rows makes another model, the same for any
+// shards, and its row is always kept.
+func TestPrunedRowsMayReadALearnedVector(t *testing.T) {
+	hash := func(shards int, lanes [][]int, oov string) (string, *cluster) {
+		cl := newCluster(t, parse(t, "spec.search={pruning: {learning_rate: 0.1, weight: 0.01}, rows: [0.5, 1]"+oov+"}"), shards)
+		cl.trainAll(t, lanes, cl.steps())
+		return cl.hash(), cl
+	}
+	zero, plain := hash(1, [][]int{{0, 1, 2, 3}}, "")
+	want, cl := hash(1, [][]int{{0, 1, 2, 3}}, ", oov: true")
+	if other, _ := hash(3, [][]int{{3}, {1, 2}, {0}}, ", oov: true"); other != want || zero == want {
+		t.Errorf("model %s on one shard, %s on three, %s with zeros", want, other, zero)
+	}
+	survey, err := cl.trainer(t).Survey(context.Background(), cl.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := plain.trainer(t).Survey(context.Background(), plain.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range survey.Tables {
+		n := int64(0)
+		for _, c := range of.Norms {
+			n += c
+		}
+		if of.Kept != n+1 || of.Rows != before.Tables[i].Rows+1 {
+			t.Errorf("table %d has %d rows and keeps %d, of which %d have norms; without the vector it has %d", i, of.Rows, of.Kept, n, before.Tables[i].Rows)
+		}
+	}
+}
+
 // Soft thresholds rise by themselves, by whichever workers and shards, and the survey
 // counts what they leave.
 func TestSoftThresholdsArePEPs(t *testing.T) {

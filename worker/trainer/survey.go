@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/exact"
 	"github.com/fathom-train/fathom/compute/kernel"
 	"github.com/fathom-train/fathom/compute/supernet"
@@ -67,6 +68,10 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 			for u := range keys {
 				e := weights[u*width+p.off : u*width+p.off+p.dim]
 				of.Rows++
+				if t.plan.Tables[i].OOV && keys[u] == embedding.OOVKey {
+					of.Kept++ // whatever its norm
+					continue
+				}
 				if s.Thresholds != nil && !p.norm.Keeps(e, s.Thresholds[i]) {
 					continue
 				}
