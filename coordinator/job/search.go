@@ -95,12 +95,19 @@ const softStart = -15
 
 // Gates configures the training of soft gates.
 type Gates struct {
-	LearningRate float32 `json:"learning_rate"` // of plain descent, default 0.02
+	// LearningRate is that of plain descent: default 0.02, and of dnis such that the
+	// penalty alone closes a gate (GateReach), which 0 stands for.
+	LearningRate float32 `json:"learning_rate"`
 	// Penalty is that of an open gate, in units of the mean gradient.
 	Penalty float32 `json:"penalty"`
 	// Warmup is the share of the supernet's steps before the gates move.
 	Warmup float32 `json:"warmup"`
 }
+
+// GateReach is how many times over the penalty alone would close a gate of dnis after
+// the warm-up, when no learning rate is given: a field that needs no dimension has no
+// other gradient, and must get there.
+const GateReach = 2
 
 // OOVKey is the key of the row that dropped rows read as, with OOV.
 const OOVKey = embedding.OOVKey
@@ -137,10 +144,11 @@ func (s Search) withDefaults(t Train) Search {
 		if s.Gates != nil {
 			g = *s.Gates
 		}
-		setDefault(&g.LearningRate, 0.02)
 		setDefault(&g.Warmup, 0.3)
 		if kind == supernet.PrefixGate {
-			setDefault(&g.Penalty, 0.1)
+			setDefault(&g.Penalty, 0.5)
+		} else {
+			setDefault(&g.LearningRate, 0.02)
 		}
 		s.Gates = &g
 	}
@@ -238,8 +246,11 @@ func (j *Job) Retrain(widths []int) (*Job, error) {
 // gates is the tensor of the soft gates, all open.
 func (j *Job) gates(id, fields int) Dense {
 	g := j.Gates(fields)
-	d := Dense{ID: uint16(id), Name: GateTensor, Size: g.Size(),
-		Optimizer: optim.Config{Name: optim.SGD, LearningRate: j.Spec.Search.Gates.LearningRate}}
+	rate := j.Spec.Search.Gates.LearningRate
+	if rate == 0 {
+		rate = 1 // the gradients are scaled: workers know the number of steps
+	}
+	d := Dense{ID: uint16(id), Name: GateTensor, Size: g.Size(), Optimizer: optim.Config{Name: optim.SGD, LearningRate: rate}}
 	if g.Kind == supernet.PrefixGate {
 		d.Init = random.Init{Kind: random.Constant, Scale: float32(g.Width)}
 	}
@@ -384,8 +395,8 @@ var searchRules = map[string]rule{
 	"spec.search.progressive":           means("Share of the supernet's steps over which narrower widths join in, one after the other from the widest down (a progressive schedule). 0: all are trained from the start.").in(0, 1),
 	"spec.search.distillation":          means("Weight of what the full width teaches the others, with sampling all: the cross entropy with its probabilities.").in(0, 100),
 	"spec.search.gates":                 means("Soft gates, which dnis and autodim learn on the validation split.").byDefault("those of the strategy"),
-	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02"),
-	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.1 of dnis, 0 of autodim"),
+	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02 of autodim; of dnis what closes the gate of a field that needs no dimension in half the steps after the warm-up"),
+	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.5 of dnis, 0 of autodim"),
 	"spec.search.gates.warmup":          means("Share of the supernet's steps before the gates move.").in(0, 1).byDefault("0.3"),
 	"spec.search.pruning":               means("Learn a threshold for every field; rows whose norm is below it are dropped.").byDefault("none: all rows are kept"),
 	"spec.search.pruning.kind":          means("hard: a row whose norm is not above the threshold reads as zero (OptEmbed). soft: every weight is made smaller by the threshold, sigmoid(s), and a row of which nothing is left is dropped (PEP).").of(Hard, Soft).byDefault("hard; of strategy pep soft"),

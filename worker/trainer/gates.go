@@ -18,6 +18,7 @@ type gates struct {
 	tensor  int     // id
 	penalty float32 // on the width, in units of the mean gradient
 	warmup  uint64  // steps before the gates move
+	rate    float32 // scales their gradients, where the job leaves the learning rate open
 
 	plain   []float32 // the masked column before the gates
 	factors []float32
@@ -31,6 +32,10 @@ func newGates(j *job.Job, t *Trainer, dim int) *gates {
 	spec := j.Spec.Search.Gates
 	g := &gates{Gates: j.Gates(len(t.plan.Fields)), tensor: len(t.sizes), penalty: spec.Penalty,
 		warmup: uint64(float64(spec.Warmup) * float64(j.Steps(t.train.Rows())))}
+	if g.rate = 1; spec.LearningRate == 0 {
+		steps := max(1, float32(j.Steps(t.train.Rows()))-float32(g.warmup))
+		g.rate = job.GateReach * float32(dim) / float32(steps*max(spec.Penalty, 0.1))
+	}
 	t.sizes, t.names = append(t.sizes, g.Size()), append(t.names, job.GateTensor)
 	g.factors, g.dValues = make([]float32, g.Fields*dim), make([]float32, g.Size())
 	return g
@@ -108,7 +113,7 @@ func (t *Trainer) trainGates(s *slot) error {
 	g.Balance(d)
 	lanes := float32(t.cfg.Job.Spec.Train.Lanes)
 	for i := range d {
-		d[i] = float32(d[i]+g.penalty) / lanes
+		d[i] = float32(float32(g.rate*float32(d[i]+g.penalty)) / lanes)
 	}
 	g.Hold(d, s.dense.values[g.tensor])
 	return nil
