@@ -129,8 +129,13 @@ func (r *run) carry(full *job.Job) error {
 		switch {
 		case s.DropsRows() && embeds:
 			t.Closed = true
-			t.Carry = &proto.Carry{From: uint32(of), Column: model.Embedding, Norm: string(full.RowNorm()),
-				Above: r.search.Space().Level(winner.Candidate, of).Above, Weights: weights}
+			t.Carry = &proto.Carry{From: uint32(of), Column: model.Embedding, Norm: string(full.RowNorm()), Above: -1, Weights: weights}
+			if s.Pruning != nil {
+				t.Carry.Above = r.record.Survey.Thresholds[of]
+			}
+			if len(s.Rows) > 0 {
+				t.Carry.Times, t.Carry.Least = job.UsesColumn, r.search.Space().Level(winner.Candidate, of).Above
+			}
 			if s.OOV {
 				t.Carry.Always = uint64(job.OOVKey)
 			}

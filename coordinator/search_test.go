@@ -27,8 +27,8 @@ func surveyShard(o *proto.WorkerOrder) []byte {
 	s := search.Survey{}
 	for i := range tables {
 		n := int64(i + 1)
-		norms := map[uint16]int64{search.NormClass(1): 4 * n, search.NormClass(2): 5 * n, search.NormClass(4): n}
-		s.Tables = append(s.Tables, search.TableSurvey{Rows: 10 * n, Kept: 10 * n, Norms: norms})
+		classes := map[uint16]int64{search.Class(1): 4 * n, search.Class(2): 5 * n, search.Class(4): n}
+		s.Tables = append(s.Tables, search.TableSurvey{Rows: 10 * n, Kept: 10 * n, Classes: classes})
 	}
 	text, err := json.Marshal(s)
 	if err != nil {

@@ -3010,7 +3010,9 @@ type Carry struct {
 	Above         float32                `protobuf:"fixed32,3,opt,name=above,proto3" json:"above,omitempty"`
 	Weights       bool                   `protobuf:"varint,4,opt,name=weights,proto3" json:"weights,omitempty"` // keep the first weights of every column
 	From          uint32                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`       // id of the table of the phase before
-	Always        uint64                 `protobuf:"varint,6,opt,name=always,proto3" json:"always,omitempty"`   // key of a row that is taken over whatever its norm; 0: none
+	Always        uint64                 `protobuf:"varint,6,opt,name=always,proto3" json:"always,omitempty"`   // key of a row that is taken over whatever it is; 0: none
+	Times         string                 `protobuf:"bytes,7,opt,name=times,proto3" json:"times,omitempty"`      // column of one weight: norm times it must be above least, too
+	Least         float32                `protobuf:"fixed32,8,opt,name=least,proto3" json:"least,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3083,6 +3085,20 @@ func (x *Carry) GetFrom() uint32 {
 func (x *Carry) GetAlways() uint64 {
 	if x != nil {
 		return x.Always
+	}
+	return 0
+}
+
+func (x *Carry) GetTimes() string {
+	if x != nil {
+		return x.Times
+	}
+	return ""
+}
+
+func (x *Carry) GetLeast() float32 {
+	if x != nil {
+		return x.Least
 	}
 	return 0
 }
@@ -4032,14 +4048,16 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +
 	"\acolumns\x18\x03 \x03(\v2\x11.fathom.v1.ColumnR\acolumns\x12\x16\n" +
 	"\x06closed\x18\x14 \x01(\bR\x06closed\x12&\n" +
-	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"\x8f\x01\n" +
+	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"\xbb\x01\n" +
 	"\x05Carry\x12\x16\n" +
 	"\x06column\x18\x01 \x01(\tR\x06column\x12\x12\n" +
 	"\x04norm\x18\x02 \x01(\tR\x04norm\x12\x14\n" +
 	"\x05above\x18\x03 \x01(\x02R\x05above\x12\x18\n" +
 	"\aweights\x18\x04 \x01(\bR\aweights\x12\x12\n" +
 	"\x04from\x18\x05 \x01(\rR\x04from\x12\x16\n" +
-	"\x06always\x18\x06 \x01(\x04R\x06always\"u\n" +
+	"\x06always\x18\x06 \x01(\x04R\x06always\x12\x14\n" +
+	"\x05times\x18\a \x01(\tR\x05times\x12\x14\n" +
+	"\x05least\x18\b \x01(\x02R\x05least\"u\n" +
 	"\x06Column\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05width\x18\x02 \x01(\rR\x05width\x12#\n" +

@@ -27,7 +27,8 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 		ts := table.Schema{ID: uint16(t.GetId()), Name: t.GetName(), Closed: t.GetClosed()}
 		if c := t.GetCarry(); c != nil {
 			s.Carry = append(s.Carry, fsm.Carry{Table: uint16(t.GetId()), From: uint16(min(c.GetFrom(), math.MaxUint16)), Column: c.GetColumn(),
-				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Always: shard.Key(c.GetAlways()), Weights: c.GetWeights()})
+				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Always: shard.Key(c.GetAlways()),
+				Times: c.GetTimes(), Least: c.GetLeast(), Weights: c.GetWeights()})
 		}
 		if t.GetId() > math.MaxUint16 {
 			return s, fmt.Errorf("table %s: id %d is above %d", t.GetName(), t.GetId(), math.MaxUint16)

@@ -21,6 +21,9 @@ func (p *Plan) Plain() bool {
 	if len(p.Tables) != 1 {
 		return false
 	}
+	if len(p.Tables[0].Columns) != len(p.Columns) {
+		return false
+	}
 	for i, c := range p.Tables[0].Columns {
 		if c != p.Columns[i] {
 			return false

@@ -22,8 +22,8 @@ type Plan struct {
 // Table is one embedding table; its number in Plan.Tables is its id.
 type Table struct {
 	Name string
-	// Columns are the model's, as wide as the rows of this table have them. A
-	// column the table lacks has width 0.
+	// Columns are the model's, as wide as the rows of this table have them, and what
+	// Extend added. A column the table lacks has width 0.
 	Columns []model.Column
 	// Fields are the numbers of the fields whose values it holds.
 	Fields []int
@@ -40,6 +40,13 @@ type Table struct {
 // OOVKey is the key of the row that stands in for others in a table with OOV: the
 // first number of SplitMix64, which no value is more likely to have than any other.
 const OOVKey shard.Key = 0xe220a8397b1dcdaf
+
+// Extend gives the rows of a table one more column, behind the others, which no field
+// reads.
+func (t *Table) Extend(c model.Column) {
+	t.Columns = append(t.Columns, c)
+	t.Width += c.Width
+}
 
 // Part is what one occurrence of a field's key reads from one table.
 type Part struct {

@@ -47,6 +47,10 @@ func abs(v float32) float32 { return math.Float32frombits(math.Float32bits(v) &^
 // Keeps tells whether a row stays under a threshold: its norm is strictly above.
 func (n Norm) Keeps(e []float32, threshold float32) bool { return n.Of(e)-threshold > 0 }
 
+// Importance ranks the rows of a table: what a row says, times how often it is asked.
+// The norm alone ranks rows of values that occur a few times with the others.
+func (n Norm) Importance(e []float32, uses float32) float32 { return n.Of(e) * uses }
+
 // Surrogate is the derivative that training uses for the step function
 // [x > 0]: the long-tail estimator of OptEmbed (section 3.2; Xu and Cheung
 // 2019), 2-4|x| up to 0.4, then 0.4 up to 1, then 0.

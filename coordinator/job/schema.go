@@ -57,13 +57,25 @@ func (j *Job) Embedding() (*embedding.Plan, error) {
 		fields = append(fields, embedding.FieldName{Name: f.Name, Share: f.Share})
 	}
 	plan, err := embedding.New(j.Spec.Embedding, m.Columns(), fields)
-	if err == nil && j.Spec.Search != nil && j.Spec.Search.OOV {
+	if s := j.Spec.Search; err == nil && s != nil {
 		for i := range plan.Tables {
-			plan.Tables[i].OOV = true
+			plan.Tables[i].OOV = s.OOV
+			if len(s.Rows) > 0 {
+				plan.Tables[i].Extend(model.Column{Name: UsesColumn, Width: 1})
+			}
 		}
 	}
 	return plan, err
 }
+
+// UsesColumn is a column of a supernet that chooses rows: how often the value of a
+// row has occurred in training, times UsesUnit. Workers push it as a gradient, whose
+// size the unit keeps far below that of any other, so that it does not count in the
+// norm that gradients are clipped by.
+const (
+	UsesColumn = "uses"
+	UsesUnit   = 1. / (1 << 30)
+)
 
 // Tables returns the embedding tables the job trains.
 func (j *Job) Tables() ([]Table, error) {
@@ -76,7 +88,11 @@ func (j *Job) Tables() ([]Table, error) {
 	for id, of := range plan.Tables {
 		t := Table{ID: uint16(id), Name: of.Name, Fields: of.Fields, RowsMax: of.RowsMax}
 		for _, c := range of.Columns {
-			if c.Width == 0 {
+			switch {
+			case c.Width == 0:
+				continue
+			case c.Name == UsesColumn:
+				t.Columns = append(t.Columns, Column{Name: c.Name, Width: c.Width, Optimizer: optim.Config{Name: optim.SGD, LearningRate: 1}})
 				continue
 			}
 			init := j.Spec.Train.EmbeddingInit

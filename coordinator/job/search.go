@@ -26,8 +26,8 @@ type Search struct {
 	Tolerance float64 `json:"tolerance"`
 	// Widths may be chosen, ascending (default: 1, 2, ... up to the embedding_dim).
 	Widths []int `json:"widths,omitempty"`
-	// Rows are the shares of a field's rows that may be kept, those with the largest
-	// norms, ascending to 1; empty: the search does not choose rows.
+	// Rows are the shares of a field's rows that may be kept, the most important ones
+	// (supernet.Importance), ascending to 1; empty: the search does not choose rows.
 	Rows []float64 `json:"rows,omitempty"`
 	// OOV lets a row that is dropped read as a vector that is learned for its field,
 	// instead of zero.
@@ -379,7 +379,7 @@ var searchRules = map[string]rule{
 	"spec.search.pareto":                means("Search for the whole front of size and AUC. The smallest candidate within the tolerance of the best is trained."),
 	"spec.search.tolerance":             means("How much validation AUC may be given up for a smaller candidate. Above 0, the winner is trimmed: fields are narrowed as long as the AUC stays within it.").in(0, 0.5),
 	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim. With 0 among them a field may lose its embedding; its first-order weights stay, in models that have them.").byDefault("1, 2, ... up to the embedding_dim"),
-	"spec.search.rows":                  means("Shares of a field's rows that may be kept, ascending; the last one is 1. The rows with the largest norms in the supernet are kept; the others lose their embedding, but not their first-order weight. The search chooses a share for every field beside its width (not dnis, autodim).").byDefault("none: all rows are kept, or those above the thresholds of pruning"),
+	"spec.search.rows":                  means("Shares of a field's rows that may be kept, ascending; the last one is 1. The rows are kept whose norm in the supernet, times the occurrences of their value in training, is largest; the others lose their embedding, but not their first-order weight. The search chooses a share for every field beside its width (not dnis, autodim).").byDefault("none: all rows are kept, or those above the thresholds of pruning"),
 	"spec.search.oov":                   means("A dropped row reads as a vector that is learned for its field, instead of zero; it is one more row of the field, which is counted."),
 	"spec.search.generations":           means("Generations of evolution, guided and random.").in(1, 10000),
 	"spec.search.population":            means("Candidates of a generation.").in(1, 1000),

@@ -97,12 +97,12 @@ func TestLevelsOfASurvey(t *testing.T) {
 		survey := func(shards int) *Survey {
 			var parts []*Survey
 			for range shards {
-				parts = append(parts, &Survey{Tables: []TableSurvey{{Norms: map[uint16]int64{}}}})
+				parts = append(parts, &Survey{Tables: []TableSurvey{{Classes: map[uint16]int64{}}}})
 			}
 			for i, n := range norms {
 				of := &parts[i%shards].Tables[0]
 				of.Rows, of.Kept = of.Rows+1, of.Kept+1
-				of.Norms[NormClass(n)]++
+				of.Classes[Class(n)]++
 			}
 			parts[0].Tables[0].Rows += always
 			parts[0].Tables[0].Kept += always
@@ -149,9 +149,8 @@ func TestSpaceWithoutRowsHasOnlyWidths(t *testing.T) {
 	if o := s.Order([]Candidate{s.Largest()}, 1); s.Tables() != len(s.Fields) || o.Above != nil {
 		t.Errorf("%d tables of %d fields, rows above %v", s.Tables(), len(s.Fields), o.Above)
 	}
-	s.Fields[2].Threshold = 0.5
-	if l := s.Level(s.Smallest(), 2); l.Above != 0.5 || l.Kept != s.Fields[2].Kept {
-		t.Errorf("table 2 keeps %+v, wants its threshold", l)
+	if l := s.Level(s.Smallest(), 2); l.Above >= 0 || l.Kept != s.Fields[2].Kept {
+		t.Errorf("table 2 keeps %+v, want all", l)
 	}
 	if (Space{}).Tables() != 0 {
 		t.Error("an empty space has tables: " + strconv.Itoa(Space{}.Tables()))

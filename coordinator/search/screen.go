@@ -9,8 +9,8 @@ import (
 type Order struct {
 	Candidates []Candidate `json:"candidates"`
 	Share      float64     `json:"share"`
-	// Above has for every candidate and table the norm that a row must be above to be
-	// seen; empty: the pruning thresholds of the supernet, if it has any.
+	// Above has for every candidate and table the importance that a row must be above
+	// to be seen; empty: all that the pruning thresholds leave are.
 	Above [][]float32 `json:"above,omitempty"`
 }
 

@@ -21,8 +21,6 @@ type Field struct {
 	// Choices are the widths it may get, ascending. The last one is its width in
 	// the supernet.
 	Choices []int `json:"choices"`
-	// Threshold is the pruning threshold that Kept is counted by, 0 without pruning.
-	Threshold float32 `json:"threshold,omitempty"`
 	// Levels are what choices 1, 2, ... mean when it is about rows: the last one
 	// keeps all that are above the threshold.
 	Levels []Level `json:"levels,omitempty"`
@@ -32,7 +30,8 @@ type Field struct {
 	Gates    []float32 `json:"-"`
 }
 
-// Level says which rows of a table are kept: those whose norm is above a number.
+// Level says which rows of a table are kept, of those that its pruning threshold
+// leaves: those whose importance is above a number.
 type Level struct {
 	Kept  int64   `json:"kept"`
 	Above float32 `json:"above"`
@@ -61,8 +60,11 @@ func (s Space) Level(c Candidate, table int) Level {
 	if at := s.Tables() + table; at < len(s.Fields) {
 		return s.Fields[at].Levels[c.Width(at)-1]
 	}
-	return Level{Kept: s.Fields[table].Kept, Above: s.Fields[table].Threshold}
+	return Level{Kept: s.Fields[table].Kept, Above: all}
 }
+
+// all is below every importance.
+const all = -1
 
 // Order is what workers are told to score.
 func (s Space) Order(candidates []Candidate, share float64) Order {

@@ -28,9 +28,9 @@ type TableSurvey struct {
 	Kept int64 `json:"kept"`
 	// Moments are the sums of the squares of the kept rows' dimensions.
 	Moments []exact.Sum `json:"moments,omitempty"`
-	// Norms counts the kept rows by their norm, by its leading bits (NormClass); empty
-	// when rows are not chosen.
-	Norms map[uint16]int64 `json:"norms,omitempty"`
+	// Classes counts the kept rows by their importance (Class); empty when rows are not
+	// chosen.
+	Classes map[uint16]int64 `json:"classes,omitempty"`
 	// Gram is the sum of the outer products of the kept rows, the lower triangle
 	// row by row; empty when it would be too large. Only reports use it: unlike
 	// the counts, its last bits depend on how rows are sharded.
@@ -61,11 +61,11 @@ func Merge(parts []*Survey) (*Survey, error) {
 			}
 			sum.Rows += part.Rows
 			sum.Kept += part.Kept
-			for class, n := range part.Norms {
-				if sum.Norms == nil {
-					sum.Norms = map[uint16]int64{}
+			for class, n := range part.Classes {
+				if sum.Classes == nil {
+					sum.Classes = map[uint16]int64{}
 				}
-				sum.Norms[class] += n
+				sum.Classes[class] += n
 			}
 			for k, v := range part.Moments {
 				sum.Moments[k].Merge(v)
@@ -78,24 +78,25 @@ func Merge(parts []*Survey) (*Survey, error) {
 	return all, nil
 }
 
-// NormClass is the class of a norm: norms of one class differ by less than 1 %.
-func NormClass(norm float32) uint16 { return uint16(math.Float32bits(norm) >> 16) }
+// Class is the class of an importance, its leading bits: those of one class differ by
+// less than 1 %.
+func Class(importance float32) uint16 { return uint16(math.Float32bits(importance) >> 16) }
 
-// levels returns what may be kept of a table's rows: for every share the rows of
-// the largest norms, whole classes, at most the share. Levels that keep nothing, or
-// no more than another one, are left out. A threshold of 0 that is none keeps all.
-func (t TableSurvey) levels(shares []float64, threshold float32) []Level {
-	classes := slices.Sorted(maps.Keys(t.Norms))
-	always := t.Kept // rows that are kept whatever their norm, which have no class
-	for _, n := range t.Norms {
+// levels returns what may be kept of a table's rows: for every share the most
+// important rows, whole classes, at most the share. Levels that keep nothing, or no
+// more than another one, are left out.
+func (t TableSurvey) levels(shares []float64) []Level {
+	classes := slices.Sorted(maps.Keys(t.Classes))
+	always := t.Kept // rows that are kept whatever they are, which have no class
+	for _, n := range t.Classes {
 		always -= n
 	}
 	var levels []Level
 	for _, share := range shares[:len(shares)-1] {
 		kept, at := always, len(classes)
-		for at > 0 && float64(kept+t.Norms[classes[at-1]]) <= share*float64(t.Kept) {
+		for at > 0 && float64(kept+t.Classes[classes[at-1]]) <= share*float64(t.Kept) {
 			at--
-			kept += t.Norms[classes[at]]
+			kept += t.Classes[classes[at]]
 		}
 		if n := len(levels); at == 0 || kept == always || n > 0 && levels[n-1].Kept == kept {
 			continue
@@ -103,7 +104,7 @@ func (t TableSurvey) levels(shares []float64, threshold float32) []Level {
 		// The largest number of the class below.
 		levels = append(levels, Level{Kept: kept, Above: math.Float32frombits(uint32(classes[at-1])<<16 | 0xffff)})
 	}
-	return append(levels, Level{Kept: t.Kept, Above: threshold})
+	return append(levels, Level{Kept: t.Kept, Above: all})
 }
 
 // Space is the search space of surveyed tables, which all have the same choices of
@@ -121,20 +122,13 @@ func (s *Survey) Space(names []string, choices []int, shares []float64) (Space, 
 		if len(s.Gates) > 0 {
 			f.Gates = s.Gates[t]
 		}
-		if len(s.Thresholds) > 0 {
-			f.Threshold = s.Thresholds[t]
-		}
 		space.Fields = append(space.Fields, f)
 	}
 	if len(shares) == 0 {
 		return space, nil
 	}
 	for t, of := range s.Tables {
-		threshold := float32(-1) // below all norms
-		if len(s.Thresholds) > 0 {
-			threshold = s.Thresholds[t]
-		}
-		f := Field{Name: names[t] + " rows", Rows: of.Rows, Kept: of.Kept, Levels: of.levels(shares, threshold)}
+		f := Field{Name: names[t] + " rows", Rows: of.Rows, Kept: of.Kept, Levels: of.levels(shares)}
 		for i := range f.Levels {
 			f.Choices = append(f.Choices, i+1)
 		}

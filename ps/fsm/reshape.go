@@ -20,7 +20,11 @@ type Carry struct {
 	Column string        `json:"column,omitempty"`
 	Norm   supernet.Norm `json:"norm,omitempty"`
 	Above  float32       `json:"above,omitempty"`
-	// Always is the key of a row that is taken over whatever its norm; 0: none.
+	// Times is a column of one weight: a row's importance, by it, must be above Least
+	// as well. Empty: it need not.
+	Times string  `json:"times,omitempty"`
+	Least float32 `json:"least,omitempty"`
+	// Always is the key of a row that is taken over whatever it is; 0: none.
 	Always shard.Key `json:"always,omitempty"`
 	// Weights keeps the weights, of every column its first ones; else the rows
 	// begin with their initial weights. Slots always begin at zero.
@@ -95,10 +99,13 @@ type piece struct{ from, to, width int }
 // carry inserts the rows that are taken over, in the order of their creation.
 func carry(to, from *table.Table, c Carry) error {
 	var pieces []piece
-	at, norm := 0, piece{width: -1}
+	at, norm, times := 0, piece{width: -1}, piece{width: -1}
 	for _, old := range from.Schema().Columns {
 		if old.Name == c.Column {
 			norm = piece{from: at, width: old.Width}
+		}
+		if old.Name == c.Times {
+			times = piece{from: at, width: old.Width}
 		}
 		now := 0
 		for _, col := range to.Schema().Columns {
@@ -112,8 +119,18 @@ func carry(to, from *table.Table, c Carry) error {
 	if c.Column != "" && norm.width < 0 {
 		return fmt.Errorf("the table of the phase before has no column %q", c.Column)
 	}
+	if c.Times != "" && (times.width != 1 || c.Column == "") {
+		return fmt.Errorf("the table of the phase before has no column %q of one weight, or rows are taken over without a norm", c.Times)
+	}
+	keeps := func(k shard.Key, w []float32) bool {
+		if c.Column == "" || c.Always != 0 && k == c.Always {
+			return true
+		}
+		e := w[norm.from : norm.from+norm.width]
+		return c.Norm.Keeps(e, c.Above) && (c.Times == "" || c.Norm.Importance(e, w[times.from]) > c.Least)
+	}
 	from.Scan(0, from.Rows(), func(k shard.Key, w []float32) {
-		if c.Column != "" && (c.Always == 0 || k != c.Always) && !c.Norm.Keeps(w[norm.from:norm.from+norm.width], c.Above) {
+		if !keeps(k, w) {
 			return
 		}
 		to.Insert(k, func(dst []float32) {

@@ -145,6 +145,28 @@ func TestReshapeKeepsRowsAboveTheThresholdAndNarrowsThem(t *testing.T) {
 	}
 }
 
+func TestReshapeKeepsWhatIsImportant(t *testing.T) {
+	t.Parallel()
+	s := example(2, 1)
+	st := configured(t, s)
+	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
+	before := weightsOf(t, []*State{st}, 3)
+	c := Carry{Table: 0, Column: "embedding", Norm: supernet.L1, Above: 0.1, Times: "linear", Least: 0.001}
+	if r := st.Apply(index+1, configure(t, narrowed(s, 4, c))); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	after := weightsOf(t, []*State{st}, 4)
+	for k, w := range before {
+		_, there := after[k]
+		if want := supernet.L1.Of(w[1:]) > 0.1 && supernet.L1.Of(w[1:])*w[0] > 0.001; there != want {
+			t.Errorf("row %v is there: %v", w, there)
+		}
+	}
+	if len(after) == 0 || len(after) == len(before) {
+		t.Errorf("%d of %d rows are kept: the test sees one side only", len(after), len(before))
+	}
+}
+
 func TestReshapeTakesOneRowWhateverItsNorm(t *testing.T) {
 	t.Parallel()
 	s := example(2, 1)
@@ -279,6 +301,7 @@ func TestReshapeIsRefusedAtTheWrongTime(t *testing.T) {
 		"another version":  {3, false, narrowed(s, 3, byNorm), ErrMismatch},
 		"a step is open":   {3, true, narrowed(s, 4, byNorm), ErrMismatch},
 		"unknown column":   {3, false, narrowed(s, 4, Carry{Table: 0, Column: "x", Norm: supernet.L2}), ErrInvalid},
+		"unknown factor":   {3, false, narrowed(s, 4, Carry{Table: 0, Column: "embedding", Norm: supernet.L2, Times: "x"}), ErrInvalid},
 		"an empty shard":   {0, false, narrowed(s, 1, byNorm), ErrMismatch},
 		"a phase too many": {3, false, func() Schema { n := narrowed(s, 4, byNorm); n.Phase = 2; return n }(), ErrMismatch},
 		"of another run":   {3, false, func() Schema { n := narrowed(s, 4, byNorm); n.Run++; return n }(), ErrMismatch},

@@ -30,6 +30,13 @@ func (r *tableRows) visible() []float32 {
 	return r.values
 }
 
+// showAll lets the model see the slot's rows as they are.
+func (s *slot) showAll() {
+	for i := range s.tables {
+		s.tables[i].seen = s.tables[i].seen[:0]
+	}
+}
+
 // find sets the rows that a slot's samples read, without their values.
 func (t *Trainer) find(s *slot) {
 	if len(s.tables) != len(t.plan.Tables) {

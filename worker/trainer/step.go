@@ -58,9 +58,7 @@ func (t *Trainer) fill(s *slot) {
 	for c, col := range t.columns {
 		t.input[c] = grow(t.input[c], s.data.N*s.data.Fields*col.Width)
 	}
-	for i := range s.tables {
-		s.tables[i].seen = s.tables[i].seen[:0]
-	}
+	s.showAll()
 	t.super.prune(s)
 	t.substitute(s)
 	t.gather(s)
@@ -111,6 +109,7 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 	t.scatter(s)
 	t.substituteGradient(s)
 	t.super.pruneGradient(s)
+	t.super.countUses(s)
 	if err := t.guardGradients(ctx, s); err != nil {
 		return err
 	}

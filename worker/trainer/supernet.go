@@ -27,6 +27,8 @@ type super struct {
 	// column is the model's column that is masked, dim its width, off where it
 	// stands in a row.
 	column, dim, off int
+	// uses says that the last column of every row counts its uses (job.UsesColumn).
+	uses bool
 	// tables names the table of every field.
 	tables []int
 
@@ -63,7 +65,7 @@ func newSuper(j *job.Job, t *Trainer) *super {
 		s.tables = append(s.tables, parts[0].Table)
 		s.sampler.Choices = append(s.sampler.Choices, j.Choices())
 	}
-	s.norm = j.RowNorm()
+	s.norm, s.uses = j.RowNorm(), len(spec.Rows) > 0
 	if p := spec.Pruning; p != nil {
 		s.weight, s.soft = p.Weight, p.Kind == job.Soft
 		s.thresholds = len(t.sizes)
@@ -87,7 +89,7 @@ func (p *super) prune(s *slot) {
 		return
 	}
 	if !p.soft {
-		p.pruneAt(s, s.dense.values[p.thresholds])
+		p.pruneRows(s, s.dense.values[p.thresholds])
 		return
 	}
 	for i := range s.tables {
@@ -103,9 +105,39 @@ func (p *super) threshold(s *slot, table int) float32 {
 	return kernel.Sigmoid(s.dense.values[p.thresholds][table])
 }
 
-// pruneAt sets what the model sees of the slot's rows under these thresholds, by
+// drop sets what the model sees of the slot's rows when of every table only those of
+// an importance above a number are kept.
+func (p *super) drop(s *slot, above []float32) {
+	s.showAll()
+	p.prune(s)
+	for i := range s.tables {
+		r := &s.tables[i]
+		r.seen = append(r.seen[:len(r.seen)], r.values[len(r.seen):]...) // as they are, unless pruned
+		for u := range r.unique.Keys {
+			row := r.values[u*r.width : (u+1)*r.width]
+			if !(p.norm.Importance(row[p.off:p.off+p.dim], row[r.width-1]) > above[i]) {
+				clear(r.seen[u*r.width+p.off:][:p.dim])
+			}
+		}
+	}
+}
+
+// countUses sets the gradient of the uses of the slot's rows.
+func (p *super) countUses(s *slot) {
+	if p == nil || !p.uses {
+		return
+	}
+	for i := range s.tables {
+		r := &s.tables[i]
+		for u, n := range r.unique.Counts {
+			r.grads[(u+1)*r.width-1] = -float32(n) * job.UsesUnit
+		}
+	}
+}
+
+// pruneRows sets what the model sees of the slot's rows under these thresholds, by
 // table.
-func (p *super) pruneAt(s *slot, thresholds []float32) {
+func (p *super) pruneRows(s *slot, thresholds []float32) {
 	for i := range s.tables {
 		r := &s.tables[i]
 		n := len(r.unique.Keys)
@@ -201,7 +233,7 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 		full = append(full[:0], t.input[p.column]...)
 		for i, w := range widths {
 			if len(o.Above) > 0 && (i == 0 || !slices.Equal(o.Above[i], o.Above[i-1])) {
-				p.pruneAt(s, o.Above[i])
+				p.drop(s, o.Above[i])
 				t.substitute(s)
 				t.gather(s)
 				full = append(full[:0], t.input[p.column]...)

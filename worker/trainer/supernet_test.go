@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/coordinator/search"
 )
 
@@ -78,7 +79,7 @@ func TestCandidatesAreScoredAsPrefixesOfTheSupernet(t *testing.T) {
 	}
 }
 
-// Rows that a candidate drops read as zeros; its norms are those of the survey.
+// Rows that a candidate drops read as zeros; they are those that the survey counts.
 func TestCandidatesAreScoredWithoutTheirDroppedRows(t *testing.T) {
 	ctx := context.Background()
 	cl := newCluster(t, parse(t, `spec.search={rows: [0.3, 0.6, 1], widths: [0, 2, 4]}`), 1)
@@ -94,11 +95,24 @@ func TestCandidatesAreScoredWithoutTheirDroppedRows(t *testing.T) {
 	}
 	for i, of := range survey.Tables {
 		n := int64(0)
-		for _, c := range of.Norms {
+		for _, c := range of.Classes {
 			n += c
 		}
 		if n != of.Kept || n == 0 {
 			t.Errorf("table %d: norms of %d rows, %d are kept", i, n, of.Kept)
+		}
+		// The last column of a row is how often its value occurred.
+		_, w, _, err := cl.states[0].Scan(run, cl.steps(), uint16(i), 0, int(of.Rows))
+		if err != nil {
+			t.Fatal(err)
+		}
+		train, _ := cl.data.Split("train")
+		uses, width := 0.0, len(w)/int(of.Rows)
+		for u := width - 1; u < len(w); u += width {
+			uses += float64(w[u]) / job.UsesUnit
+		}
+		if want := float64(train.Rows()) * float64(cl.job.Spec.Train.Epochs); width != 1+4+1 || uses != want {
+			t.Errorf("table %d has rows of %d weights, used %v times, want %v", i, width, uses, want)
 		}
 	}
 	split, _ := cl.data.Split("valid")
@@ -155,7 +169,7 @@ func TestPrunedRowsMayReadALearnedVector(t *testing.T) {
 	}
 	for i, of := range survey.Tables {
 		n := int64(0)
-		for _, c := range of.Norms {
+		for _, c := range of.Classes {
 			n += c
 		}
 		if of.Kept != n+1 || of.Rows != before.Tables[i].Rows+1 {
@@ -167,10 +181,10 @@ func TestPrunedRowsMayReadALearnedVector(t *testing.T) {
 // Soft thresholds rise by themselves, by whichever workers and shards, and the survey
 // counts what they leave.
 func TestSoftThresholdsArePEPs(t *testing.T) {
-	job := "spec.search={strategy: pep, pruning: {kind: soft, learning_rate: 2}}"
-	cl := newCluster(t, parse(t, job), 1)
+	spec := "spec.search={strategy: pep, pruning: {kind: soft, learning_rate: 2}}"
+	cl := newCluster(t, parse(t, spec), 1)
 	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
-	other := newCluster(t, parse(t, job), 3)
+	other := newCluster(t, parse(t, spec), 3)
 	other.trainAll(t, [][]int{{3}, {1, 2}, {0}}, other.steps())
 	if cl.hash() != other.hash() {
 		t.Error("another model on other workers and shards")

@@ -57,8 +57,8 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 	for i := range s.Tables {
 		of := &s.Tables[i]
 		of.Moments = make([]exact.Sum, p.dim)
-		if len(t.cfg.Job.Spec.Search.Rows) > 0 {
-			of.Norms = map[uint16]int64{}
+		if p.uses {
+			of.Classes = map[uint16]int64{}
 		}
 		if grams {
 			of.Gram = make([]float64, triangle)
@@ -76,8 +76,8 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 					continue
 				}
 				of.Kept++
-				if of.Norms != nil {
-					of.Norms[search.NormClass(p.norm.Of(e))]++
+				if p.uses {
+					of.Classes[search.Class(p.norm.Importance(e, weights[(u+1)*width-1]))]++
 				}
 				if p.soft {
 					row := supernet.Rows{Values: e, Stride: p.dim, Width: p.dim}
