@@ -250,6 +250,8 @@ func plural(t reflect.Type) string {
 		return "strings"
 	case reflect.Int:
 		return "whole numbers"
+	case reflect.Float64:
+		return "numbers"
 	}
 	return "mappings"
 }
