@@ -69,8 +69,8 @@ func (j *Job) Embedding() (*embedding.Plan, error) {
 }
 
 // UsesColumn is a column of a supernet that chooses rows: how often the value of a
-// row has occurred in training, times UsesUnit. Workers push it as a gradient, whose
-// size the unit keeps far below that of any other, so that it does not count in the
+// row has occurred in training, times UsesUnit, as far as the learning rates were not
+// lowered. Workers push it as a gradient, whose size the unit keeps far below that of any other, so that it does not count in the
 // norm that gradients are clipped by.
 const (
 	UsesColumn = "uses"

@@ -28,8 +28,10 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		if s.Thresholds, err = t.tensor(ctx, version, p.thresholds); err != nil {
 			return nil, err
 		}
-		if p.soft {
-			kernel.SigmoidSlice(s.Thresholds, s.Thresholds)
+		for i, v := range s.Thresholds {
+			if p.soft {
+				s.Thresholds[i] = kernel.Sigmoid(v) // as threshold has it
+			}
 		}
 	}
 	if p.gates != nil {
