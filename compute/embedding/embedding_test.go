@@ -40,6 +40,19 @@ func mustNew(t *testing.T, s Spec, f []FieldName) *Plan {
 	return p
 }
 
+func TestRowsThatStandInForOthersAreNotPlain(t *testing.T) {
+	for _, oov := range []bool{false, true} {
+		s := Spec{Tables: PerField, Fields: []Field{{Name: "a", OwnLinear: true, OOV: oov}}}.WithDefaults()
+		p, err := New(s, []model.Column{{Name: model.Embedding, Width: 4}}, fields("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Plain() == oov {
+			t.Errorf("oov %v: plain is %v", oov, p.Plain())
+		}
+	}
+}
+
 // tables names the tables with their widths and bounds.
 func tables(p *Plan) string {
 	var all []string

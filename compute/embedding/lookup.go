@@ -18,7 +18,7 @@ type Samples struct {
 // Plain reports whether every occurrence reads the row of its own key from one
 // table, and nothing else.
 func (p *Plan) Plain() bool {
-	if len(p.Tables) != 1 {
+	if len(p.Tables) != 1 || p.Tables[0].OOV {
 		return false
 	}
 	if len(p.Tables[0].Columns) != len(p.Columns) {
