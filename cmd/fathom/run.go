@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -166,18 +167,10 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 	if err != nil || stopErr != nil {
 		return a.explainFailure(errors.Join(err, stopErr), dir)
 	}
-	last := results[len(results)-1]
-	last.Restarts, last.Profile = c.restarts(), profile
-	for role, s := range cpu {
-		last.CPUSeconds[role] = s // of the whole life of the processes
-	}
 	for i, one := range j.PerSeed() {
 		a.countKept(ctx, one, results[i])
 	}
-	var told shown = last
-	if len(j.Spec.Train.Seeds) > 0 {
-		told = newSweep(j, results)
-	}
+	told := whole(j, results, cpu, c.restarts(), profile)
 	if err := writeResult(filepath.Join(dir, "result.json"), told); err != nil {
 		return err
 	}
@@ -190,6 +183,20 @@ func (a *app) run(ctx context.Context, j *job.Job, dir, restore string, f *runFl
 		}
 	}
 	return a.printResult(f.output, told)
+}
+
+// whole is what a run tells: the result of its job, or the sweep of its seeds. What
+// the processes used in their whole lives belongs to all of it.
+func whole(j *job.Job, results []*result, cpu map[string]float64, restarts map[string]int, profile *profileReport) shown {
+	if len(j.Spec.Train.Seeds) > 0 {
+		s := newSweep(j, results)
+		s.CPUSeconds, s.Restarts, s.Profile = cpu, restarts, profile
+		return s
+	}
+	r := results[0]
+	maps.Copy(r.CPUSeconds, cpu)
+	r.Restarts, r.Profile = restarts, profile
+	return r
 }
 
 // trainSeeds trains the job, or one after the other the jobs of its seeds, exports

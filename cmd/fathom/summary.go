@@ -49,21 +49,26 @@ func (r *result) effortLines() []string {
 		fmt.Sprintf("speed    %s samples/s in training (%s), cpu path %s", rate(r.SamplesPerSecond), seconds(r.TrainSeconds), r.Versions.CPU),
 		fmt.Sprintf("cluster  %d workers, %d servers, %d shards of %d replicas", r.Cluster.Workers, r.Cluster.PS, r.Cluster.Shards, r.Cluster.Replicas),
 	}
-	var cpu []string
-	for _, role := range slices.Sorted(maps.Keys(r.CPUSeconds)) {
-		cpu = append(cpu, role+" "+seconds(r.CPUSeconds[role]))
-	}
-	lines = append(lines, "cpu      "+strings.Join(cpu, ", "))
-	if len(r.Restarts) > 0 {
-		var names []string
-		for _, n := range slices.Sorted(maps.Keys(r.Restarts)) {
-			names = append(names, n+" "+times(r.Restarts[n]))
-		}
-		lines = append(lines, "restarts "+strings.Join(names, ", "))
-	}
+	lines = append(lines, usageLines(r.CPUSeconds, r.Restarts)...)
 	lines = append(lines, "model    "+r.ModelHash)
 	if r.Artifact != nil {
 		lines = append(lines, "exported "+filepath.Base(r.Artifact.Dir)+"/: "+r.Artifact.sizes())
+	}
+	return lines
+}
+
+// usageLines tells the processor time by role and the restarts by process.
+func usageLines(cpuSeconds map[string]float64, restarts map[string]int) []string {
+	var cpu, names []string
+	for _, role := range slices.Sorted(maps.Keys(cpuSeconds)) {
+		cpu = append(cpu, role+" "+seconds(cpuSeconds[role]))
+	}
+	lines := []string{"cpu      " + strings.Join(cpu, ", ")}
+	for _, n := range slices.Sorted(maps.Keys(restarts)) {
+		names = append(names, n+" "+times(restarts[n]))
+	}
+	if len(names) > 0 {
+		lines = append(lines, "restarts "+strings.Join(names, ", "))
 	}
 	return lines
 }

@@ -16,6 +16,12 @@ type sweep struct {
 	// scores of every split that was evaluated.
 	Metrics map[string]spread `json:"metrics"`
 	Seeds   []seedResult      `json:"seeds"`
+	// CPUSeconds are of all processes, by role, from their start to their end; those
+	// of a seed's result are what servers and workers spent on its job.
+	CPUSeconds map[string]float64 `json:"cpu_seconds"`
+	Restarts   map[string]int     `json:"restarts,omitempty"`
+	// Profile is there when the run was profiled.
+	Profile *profileReport `json:"profile,omitempty"`
 }
 
 // spread is a score over several seeds. The deviations are those of a sample,
@@ -76,6 +82,27 @@ func meanDeviation(values []float64) (mean, deviation float64) {
 	return mean, math.Sqrt(deviation)
 }
 
+// sizeLine tells the parameters of the first seed's model, and the speed of all:
+// per second of processor time of all processes, evaluations included.
+func (s *sweep) sizeLine() string {
+	parameters := uint64(0)
+	for _, t := range s.Seeds[0].Result.Tables {
+		parameters += t.Parameters
+	}
+	samples, cpu := 0.0, 0.0
+	for _, one := range s.Seeds {
+		samples += one.Result.SamplesPerSecond * one.Result.TrainSeconds
+	}
+	for _, spent := range s.CPUSeconds {
+		cpu += spent
+	}
+	line := grouped(parameters) + " parameters"
+	if cpu > 0 {
+		line += ", " + rate(samples/cpu) + " samples per second of processor time"
+	}
+	return line
+}
+
 // writeSummary writes the sweep for people, in lines of at most 80 characters.
 func (s *sweep) writeSummary(w io.Writer) {
 	rows := [][]string{{"seed", "split", "auc", "log loss", "epochs", "model"}}
@@ -95,7 +122,9 @@ func (s *sweep) writeSummary(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "%s: done with %d seeds\n\n", s.Job, len(s.Seeds))
-	for _, line := range columns("llllrl", rows) {
+	lines := append(columns("llllrl", rows), "", "size     "+s.sizeLine())
+	lines = append(lines, usageLines(s.CPUSeconds, s.Restarts)...)
+	for _, line := range append(lines, s.Profile.lines()...) {
 		fmt.Fprintln(w, clip(line, 80))
 	}
 }
