@@ -61,11 +61,11 @@ func (a *app) newJobExplain() *cobra.Command {
 			if rows < 0 {
 				return inputError{fmt.Errorf("--train-rows %d: must not be negative", rows)}
 			}
-			j, err := a.loadJob(args[0], sets)
+			j, given, err := a.loadGiven(args[0], sets)
 			if err != nil {
 				return err
 			}
-			return j.Explain(a.out, rows)
+			return j.Explain(a.out, given, rows)
 		},
 	}
 	addSets(cmd, &sets)

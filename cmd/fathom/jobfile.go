@@ -17,25 +17,31 @@ const jobBytesMax = 4 << 20
 // and the directory of checkpoints become absolute, because the processes run in
 // other directories.
 func (a *app) loadJob(path string, sets []string) (*job.Job, error) {
+	j, _, err := a.loadGiven(path, sets)
+	return j, err
+}
+
+// loadGiven is loadJob, and tells what the file and the sets give.
+func (a *app) loadGiven(path string, sets []string) (*job.Job, job.Given, error) {
 	text, err := a.readJob(path)
 	if err != nil {
-		return nil, inputError{fmt.Errorf("read job: %w", err)}
+		return nil, nil, inputError{fmt.Errorf("read job: %w", err)}
 	}
-	j, err := job.Parse(path, text, sets)
+	j, given, err := job.ParseGiven(path, text, sets)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if root := j.Spec.Data.Root; root != "" {
 		if j.Spec.Data.Root, err = filepath.Abs(root); err != nil {
-			return nil, fmt.Errorf("data root %s: %w", root, err)
+			return nil, nil, fmt.Errorf("data root %s: %w", root, err)
 		}
 	}
 	if dir := j.Spec.Checkpoint.Dir; dir != "" && !strings.Contains(dir, "://") {
 		if j.Spec.Checkpoint.Dir, err = filepath.Abs(dir); err != nil {
-			return nil, fmt.Errorf("directory of checkpoints %s: %w", dir, err)
+			return nil, nil, fmt.Errorf("directory of checkpoints %s: %w", dir, err)
 		}
 	}
-	return j, nil
+	return j, given, nil
 }
 
 func (a *app) readJob(path string) ([]byte, error) {

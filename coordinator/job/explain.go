@@ -2,7 +2,6 @@ package job
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -12,15 +11,15 @@ import (
 )
 
 // Explain writes the job with everything that was left out, as a job file of
-// its own in which values that are the default are marked, and then, as
+// its own in which values that are not given are marked, and then, as
 // comments, what the job comes to: steps, parameters and memory. trainRows is 0
 // when it is not known; synthetic data tell it themselves. The job must be valid.
-func (j *Job) Explain(w io.Writer, trainRows int64) error {
+func (j *Job) Explain(w io.Writer, given Given, trainRows int64) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# job %s, resolved; values marked \"default\" are so without being given\n", j.Metadata.Name)
+	fmt.Fprintf(&b, "# job %s, resolved; values marked \"default\" were not given\n", j.Metadata.Name)
 	encoder := yaml.NewEncoder(&b)
 	encoder.SetIndent(2)
-	if err := encoder.Encode(explainer{j}.node(reflect.ValueOf(j).Elem(), nil)); err != nil {
+	if err := encoder.Encode(given.node(reflect.ValueOf(j).Elem(), "")); err != nil {
 		return fmt.Errorf("explain job: %w", err)
 	}
 	if err := j.summary(&b, trainRows); err != nil {
@@ -118,11 +117,8 @@ func mebibytes(n int64) string {
 	return group((n+1<<19)>>20) + " MiB"
 }
 
-// explainer turns the job into a tree of YAML nodes.
-type explainer struct{ job *Job }
-
-// node returns the YAML of a value; steps are the member numbers that lead to it.
-func (e explainer) node(v reflect.Value, steps []int) *yaml.Node {
+// node returns the YAML of the value at a path, with a mark at what was not given.
+func (g Given) node(v reflect.Value, path string) *yaml.Node {
 	if v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
@@ -136,19 +132,18 @@ func (e explainer) node(v reflect.Value, steps []int) *yaml.Node {
 			continue
 		}
 		key := &yaml.Node{Kind: yaml.ScalarNode, Value: m.name}
-		here := append(append([]int(nil), steps...), m.index)
-		isDefault := len(steps) > 0 && e.isDefault(here, field)
+		here := join(path, m.name)
 		value := plainNode(field)
 		if fields, ok := field.Interface().([]Field); ok {
 			value = fieldNodes(fields)
 		}
-		switch {
+		switch isDefault := !g[here]; {
 		case isDefault && (value.Kind == yaml.ScalarNode || value.Style == yaml.FlowStyle):
 			value.LineComment = "default"
 		case isDefault:
 			key.LineComment = "default"
 		case m.typ != reflect.TypeFor[[]Field]():
-			value = e.node(field, here)
+			value = g.node(field, here)
 		}
 		n.Content = append(n.Content, key, value)
 	}
@@ -218,25 +213,4 @@ func fieldNodes(fields []Field) *yaml.Node {
 		n.Content = append(n.Content, line)
 	}
 	return n
-}
-
-// isDefault tells whether the value that steps lead to would be the same had it
-// been left out.
-func (e explainer) isDefault(steps []int, v reflect.Value) bool {
-	var without Job
-	if err := json.Unmarshal(e.job.JSON(), &without); err != nil {
-		panic(fmt.Sprintf("job: BUG: decode what was encoded: %v", err))
-	}
-	parent := follow(reflect.ValueOf(&without).Elem(), steps[:len(steps)-1])
-	reflect.Indirect(parent).Field(steps[len(steps)-1]).SetZero()
-	without = without.WithDefaults()
-	return reflect.DeepEqual(follow(reflect.ValueOf(&without).Elem(), steps).Interface(), v.Interface())
-}
-
-// follow returns the value that member numbers lead to, through pointers.
-func follow(v reflect.Value, steps []int) reflect.Value {
-	for _, i := range steps {
-		v = reflect.Indirect(v).Field(i)
-	}
-	return v
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,9 +16,17 @@ func TestExplainIsGoldenAndAJobOfItsOwn(t *testing.T) {
 		name string
 		rows int64
 	}{{"quickstart.yaml", 0}, {"frappe-deepfm.yaml", 202_027}, {"movielens-small-fm.yaml", 0}} {
-		j := example(t, c.name)
+		file := filepath.Join("..", "..", "deploy", "jobs", c.name)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, given, err := ParseGiven(file, text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var b bytes.Buffer
-		if err := j.Explain(&b, c.rows); err != nil {
+		if err := j.Explain(&b, given, c.rows); err != nil {
 			t.Fatal(err)
 		}
 		golden := filepath.Join("testdata", "explain", c.name)
@@ -55,10 +64,27 @@ func TestExplainQuotesWhatIsNoPlainString(t *testing.T) {
 		"spec.data.fields[0].name=123", "spec.data.fields[1].column=' x: y '", "spec.data.train=['*', '1.5', 'a: b', '~', '2020-01-01']",
 		"spec.train.optimizer={name: adam, learning_rate: 1e-20, weight_decay: 12345678}", "spec.train.seed=18446744073709551615")
 	var b bytes.Buffer
-	if err := j.Explain(&b, 0); err != nil {
+	if err := j.Explain(&b, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	sameAfterExplain(t, j, b.String())
+}
+
+func TestExplainMarksWhatWasNotGiven(t *testing.T) {
+	// All of these are given as what is the default, too.
+	j, given, err := ParseGiven("f", []byte(small), []string{"spec.train.epochs=1", "spec.train.optimizer={name: lamb, beta1: 0.9}", "spec.cluster.ps=3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := j.Explain(&b, given, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"epochs: 1", "name: lamb", "beta1: 0.9", "ps: 3", "beta2: 0.999 # default", "workers: 2 # default", "dense_optimizer: # default"} {
+		if !strings.Contains(b.String(), " "+line+"\n") {
+			t.Errorf("no line %q in\n%s", line, b.String())
+		}
+	}
 }
 
 func TestMemoryPerServer(t *testing.T) {

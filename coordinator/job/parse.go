@@ -24,9 +24,19 @@ import (
 // directory of file; one in sets stays as it is, relative to the current
 // directory. Parse does not look at the file system: file is only a name.
 func Parse(file string, text []byte, sets []string) (*Job, error) {
+	j, _, err := ParseGiven(file, text, sets)
+	return j, err
+}
+
+// Given holds the paths of what a job's text and sets give, such as
+// "spec.train.seed". The rest of the job are defaults.
+type Given map[string]bool
+
+// ParseGiven is Parse, and tells what was given.
+func ParseGiven(file string, text []byte, sets []string) (*Job, Given, error) {
 	root, err := parseTree(file, text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := &decoder{file: file, given: map[string]position{}}
 	for i, s := range sets {
@@ -37,7 +47,7 @@ func Parse(file string, text []byte, sets []string) (*Job, error) {
 	var j Job
 	d.decode(root, reflect.ValueOf(&j).Elem(), "")
 	if root.Kind != yaml.MappingNode {
-		return nil, d.sorted()
+		return nil, nil, d.sorted()
 	}
 	d.checkRequired()
 	if dir := j.Spec.Checkpoint.Dir; dir != "" && !strings.Contains(dir, "://") && !filepath.IsAbs(dir) && d.given["spec.checkpoint.dir"].set == 0 {
@@ -57,9 +67,13 @@ func Parse(file string, text []byte, sets []string) (*Job, error) {
 		}
 	}
 	if len(d.faults) > 0 {
-		return nil, d.sorted()
+		return nil, nil, d.sorted()
 	}
-	return &j, nil
+	given := Given{}
+	for path := range d.given {
+		given[path] = true
+	}
+	return &j, given, nil
 }
 
 // syntaxFault matches the messages of the YAML parser.
