@@ -77,6 +77,10 @@ type Config struct {
 	// TrustMin and TrustMax clip the trust ratio; a TrustMax of 0 is none.
 	TrustMin float32 `json:"trust_min,omitempty"`
 	TrustMax float32 `json:"trust_max,omitempty"`
+	// ExcludeVectors leaves the tensors of one dimension of a network, that is biases
+	// and the scales of norms, without weight decay and with a trust ratio of 1 (lamb,
+	// lars), as the recipes of both conventions do. ForTensor applies it.
+	ExcludeVectors bool `json:"exclude_vectors,omitempty"`
 	// TrustCoefficient is the ratio of norms that lars aims at.
 	TrustCoefficient float32 `json:"trust_coefficient,omitempty"`
 
@@ -180,6 +184,15 @@ func (c Config) Dense() Config {
 		c.Granularity = Row
 	}
 	c.EveryRow = false
+	return c
+}
+
+// ForTensor returns what updates a tensor of a network with so many dimensions.
+func (c Config) ForTensor(dimensions int) Config {
+	if c.ExcludeVectors && dimensions == 1 {
+		c.WeightDecay, c.TrustFloor, c.TrustMin, c.TrustMax = 0, 0, 1, 1
+	}
+	c.ExcludeVectors = false
 	return c
 }
 

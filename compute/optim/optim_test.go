@@ -156,6 +156,38 @@ func TestTrustRatio(t *testing.T) {
 	}
 }
 
+// A vector that lamb leaves out moves as by adam without decay, one of lars as by
+// momentum; everything else as if nothing was said.
+func TestExcludedVectors(t *testing.T) {
+	update := func(c Config) []float32 {
+		o := mustNew(t, c)
+		w, g := []float32{3, -0.2, 0}, []float32{0.5, -2, 0.1}
+		slots := make([]float32, o.Slots(len(w)))
+		for step := range uint64(5) {
+			o.Update(w, slots, g, At(step+1))
+		}
+		return w
+	}
+	for _, c := range []struct{ said, vector Config }{
+		{Config{Name: LAMB, WeightDecay: 0.1, TrustFloor: 2}, Config{Name: Adam, Epsilon: 1e-6}},
+		{Config{Name: LARS, WeightDecay: 0.1, Momentum: 0.8, LearningRate: 0.1}, Config{Name: SGD, Momentum: 0.8, LearningRate: 0.1}},
+	} {
+		excluding := c.said
+		excluding.ExcludeVectors = true
+		for _, of := range []struct{ got, want Config }{
+			{excluding.ForTensor(1), c.vector}, {excluding.ForTensor(2), c.said}, {c.said.ForTensor(1), c.said},
+		} {
+			got, want := update(of.got), update(of.want)
+			for i := range want {
+				if math.Abs(float64(got[i]-want[i])) > 1e-6 {
+					t.Errorf("%+v: weights %v, want %v", of.got, got, want)
+					break
+				}
+			}
+		}
+	}
+}
+
 func TestZeroWeightsLearn(t *testing.T) {
 	o := mustNew(t, Config{Name: LAMB, LearningRate: 0.1})
 	w, slots := make([]float32, 3), make([]float32, 6)
@@ -372,6 +404,7 @@ func TestValidateReportsAllFaults(t *testing.T) {
 		"granularity: \"all\" is not accepted": {Granularity: "all"},
 		"convention: not a setting of adam":    {Name: Adam, Convention: Apex},
 		"nesterov: needs a momentum":           {Name: SGD, Nesterov: true},
+		"exclude_vectors: not a setting of":    {Name: Adam, ExcludeVectors: true},
 		"decay_steps: is required by schedule": {Schedule: Cosine},
 		"decay_steps: needs a schedule":        {DecaySteps: 3},
 		"decay_rate: is a setting":             {Schedule: Linear, DecaySteps: 3, DecayRate: 0.5},

@@ -11,8 +11,8 @@ import (
 // settings lists what every optimizer can be told, beside learning rate and
 // schedule.
 var settings = map[string]string{
-	LAMB:       "every_row beta1 beta2 epsilon weight_decay granularity convention coupled sum_gradients trust_floor trust_min trust_max",
-	LARS:       "every_row epsilon weight_decay momentum granularity trust_floor trust_min trust_max trust_coefficient",
+	LAMB:       "every_row beta1 beta2 epsilon weight_decay granularity convention coupled sum_gradients trust_floor trust_min trust_max exclude_vectors",
+	LARS:       "every_row epsilon weight_decay momentum granularity trust_floor trust_min trust_max trust_coefficient exclude_vectors",
 	Adam:       "every_row beta1 beta2 epsilon weight_decay",
 	AdamW:      "every_row beta1 beta2 epsilon weight_decay",
 	CowClip:    "every_row beta1 beta2 epsilon weight_decay clip_ratio clip_floor",
@@ -111,6 +111,7 @@ func (c Config) Validate() error {
 	applied("nesterov", c.Nesterov)
 	applied("coupled", c.Coupled)
 	applied("sum_gradients", c.SumGradients)
+	applied("exclude_vectors", c.ExcludeVectors)
 	c.together(fault)
 	return errors.Join(faults...)
 }

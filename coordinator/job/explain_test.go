@@ -152,6 +152,15 @@ func TestTablesAndDense(t *testing.T) {
 	if n, err := j.DenseParameters(); running != 2 || sizes != 8*8+8+16+8+1 || n != int64(sizes) || err != nil {
 		t.Errorf("%d running tensors, %d weights, %d parameters, %v", running, sizes, n, err)
 	}
+	j = mustParse(t, "f", small, "spec.train.dense_optimizer={name: lamb, weight_decay: 0.1, exclude_vectors: true}", "spec.model={name: deepfm, embedding_dim: 4, hidden: [8], batch_norm: true}")
+	if dense, err = j.Dense(); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dense {
+		if matrix := strings.HasSuffix(d.Name, "weight") && !strings.Contains(d.Name, ".bn."); !d.Running && (d.Optimizer.WeightDecay != 0) != matrix {
+			t.Errorf("%s has a weight decay of %v", d.Name, d.Optimizer.WeightDecay)
+		}
+	}
 	if _, err := (&Job{}).Tables(); err == nil {
 		t.Error("a job without a model has tables")
 	}

@@ -243,6 +243,7 @@ func optimizerRules(path string) map[string]rule {
 		path + ".trust_floor":       means("Least norm of the weights in the trust ratio (lamb, lars); keeps small rows moving."),
 		path + ".trust_min":         means("Least trust ratio (lamb, lars)."),
 		path + ".trust_max":         means("Largest trust ratio (lamb, lars); 0 is none."),
+		path + ".exclude_vectors":   means("Biases and the scales of norms have no weight decay and a trust ratio of 1 (lamb and lars, network only)."),
 		path + ".trust_coefficient": means("Share of the norm of the weights that one update may be (lars).").byDefault("0.001, of lars"),
 
 		path + ".clip_ratio": means("Bound of the norm of a row's gradient, per occurrence of its key in the global batch, in norms of the row (cowclip).").byDefault("1, of cowclip"),

@@ -120,7 +120,7 @@ func (j *Job) Dense() ([]Dense, error) {
 	_, optimizer := j.Spec.Train.Optimizers()
 	var all []Dense
 	for i, p := range m.Params() {
-		d := Dense{ID: uint16(i), Name: p.Name, Size: p.Size(), Init: p.Init, Optimizer: optimizer}
+		d := Dense{ID: uint16(i), Name: p.Name, Size: p.Size(), Init: p.Init, Optimizer: optimizer.ForTensor(len(p.Shape))}
 		if p.Kind == model.Running {
 			d.Running = true
 			d.Optimizer = optim.Config{Name: "ema", Momentum: runningMomentum}.WithDefaults()

@@ -281,6 +281,9 @@ func (c *checker) parts(j *Job) {
 	t := &j.Spec.Train
 	c.nested("spec.model", reflect.TypeOf(j.Spec.Model), j.Spec.Model.Validate())
 	c.nested("spec.train.optimizer", reflect.TypeOf(t.Optimizer), t.Optimizer.Validate())
+	if t.Optimizer.ExcludeVectors {
+		c.fault("spec.train.optimizer.exclude_vectors", "rows are no tensors of a network: move it to spec.train.dense_optimizer")
+	}
 	if t.DenseOptimizer != nil && *t.DenseOptimizer != t.Optimizer {
 		const path = "spec.train.dense_optimizer"
 		c.nested(path, reflect.TypeOf(t.Optimizer), t.DenseOptimizer.Validate())
