@@ -151,17 +151,25 @@ func (c *CrossNetV2) Backward(p, dp [][]float32, dx, dy []float32) {
 	check("gradient of the cross network", len(dy), c.n*c.Width)
 	check("input gradient of the cross network", len(dx), c.n*c.Width)
 	c.dz, c.dIn = grow(c.dz, len(dy)), grow(c.dIn, len(dy))
-	clear(dx)
 	for l := c.Layers - 1; l >= 0; l-- {
+		last := l == c.Layers-1
 		for lo := 0; lo < len(dy); lo += crossPiece {
 			hi := min(lo+crossPiece, len(dy))
-			dz, g := c.dz[lo:hi], dy[lo:hi]
-			kernel.Mul(dz, g, c.z[l][lo:hi])
-			kernel.Add(dx[lo:hi], dz)
+			dz, g, dx0 := c.dz[lo:hi], dy[lo:hi], dx[lo:hi]
+			if last {
+				kernel.Mul(dx0, g, c.z[l][lo:hi])
+			} else {
+				kernel.Add(g, c.dIn[lo:hi]) // what came through the layer above
+				kernel.Mul(dz, g, c.z[l][lo:hi])
+				kernel.Add(dx0, dz)
+			}
 			kernel.Mul(dz, g, c.x[0][lo:hi])
 		}
 		c.linear[l].Backward(c.dIn, dp[2*l], dp[2*l+1], c.dz, p[2*l])
-		kernel.Add(dy, c.dIn) // from here on the gradient of the layer's input
 	}
-	kernel.Add(dx, dy)
+	for lo := 0; lo < len(dy); lo += crossPiece {
+		hi := min(lo+crossPiece, len(dy))
+		kernel.Add(dy[lo:hi], c.dIn[lo:hi])
+		kernel.Add(dx[lo:hi], dy[lo:hi])
+	}
 }
