@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Candidate is one width per field of a Space. It is a value: it never changes,
+// Candidate is one choice per field of a Space: widths, and behind them the levels of
+// rows where those are chosen. It is a value: it never changes,
 // it can be compared and be the key of a map.
 type Candidate struct {
 	widths string // two bytes per field, big-endian, so that strings sort as widths do
