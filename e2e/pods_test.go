@@ -21,6 +21,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"google.golang.org/grpc"
+
+	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/proto/identity"
 )
 
@@ -294,6 +297,50 @@ func (c *podCluster) at() []string {
 	return []string{"--coordinator", strings.Join(all, ","), "--credentials", filepath.Join(c.dir, "admin")}
 }
 
+// stalls measures the longest time between two steps of the job, from now on
+// until the function it returns is called.
+func (c *podCluster) stalls() (worst func() time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	coordinators := c.names("-coordinator-")
+	seen := make(chan time.Duration, len(coordinators))
+	for _, pod := range coordinators {
+		go func() { seen <- c.stallsSeenBy(ctx, pod) }()
+	}
+	return func() (worst time.Duration) {
+		cancel()
+		for range coordinators {
+			worst = max(worst, <-seen)
+		}
+		return worst
+	}
+}
+
+// stallsSeenBy is stalls for what one coordinator tells, which is nothing when
+// another one leads.
+func (c *podCluster) stallsSeenBy(ctx context.Context, pod string) (worst time.Duration) {
+	conn, err := grpc.NewClient(c.addresses[pod]+":7070", grpc.WithTransportCredentials(c.admin.Dialer(identity.Coordinator)))
+	if err != nil {
+		c.t.Error(err)
+		return 0
+	}
+	defer conn.Close()
+	stream, err := proto.NewControlClient(conn).Watch(ctx, &proto.StatusRequest{Job: "small"})
+	var step uint64
+	var at time.Time
+	for err == nil {
+		var s *proto.JobStatus
+		if s, err = stream.Recv(); err != nil || s.GetStep() == step {
+			continue
+		}
+		now := time.Now()
+		if !at.IsZero() {
+			worst = max(worst, now.Sub(at))
+		}
+		step, at = s.GetStep(), now
+	}
+	return worst
+}
+
 // The processes of the rendered pods, non-root and with certificates, train the
 // model of `fathom run`; a rolling restart of the servers while they do so, as a
 // StatefulSet makes one, changes nothing. The workers end with the job.
@@ -330,6 +377,7 @@ func TestRenderedPodsTrainTheSameModel(t *testing.T) {
 			t.Fatal("training has not begun")
 		}
 	}
+	worst := c.stalls()
 	servers := c.names("-ps-")
 	slices.Reverse(servers) // the highest number first, as a StatefulSet does
 	for _, pod := range servers {
@@ -343,6 +391,11 @@ func TestRenderedPodsTrainTheSameModel(t *testing.T) {
 		c.start(pod)
 		c.await(pod, limit)
 	}
+	stalled := worst()
+	if stalled == 0 {
+		t.Error("nobody told of a step")
+	}
+	t.Logf("the longest time between two steps while all servers were restarted: %v", stalled.Round(time.Millisecond))
 	if phase, step := c.step(ctx); phase == "done" {
 		t.Logf("the job was over before the last server was restarted (step %d): the machine is faster than the test assumes", step)
 	}

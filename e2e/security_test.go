@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,32 @@ func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
 		}
 	}
 
+	// A worker may not decide, and that it tried is in the audit trail before it
+	// has the answer.
+	coordinator := r.children("coordinator")[0]
+	conn, err := grpc.NewClient(coordinator.flag("--listen"), grpc.WithTransportCredentials(worker.Dialer(identity.Coordinator)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if _, err := proto.NewControlClient(conn).Cancel(ctx, &proto.CancelRequest{Job: "small"}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a worker cancels: %v", err)
+	}
+	trail, err := os.ReadFile(filepath.Join(r.workdir, "logs", "coordinator.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"method":"/fathom.v1.Control/Submit","job":"small","role":"admin"`,
+		`"method":"/fathom.v1.Control/Cancel","job":"small","role":"worker","name":"worker-0"`,
+	} {
+		if !strings.Contains(string(trail), want) {
+			t.Errorf("the trail lacks %s:\n%s", want, trail)
+		}
+	}
+
 	// Raft is for servers: others are hung up on before they can say a word.
 	raft := func(s *identity.Source) (closed bool) {
 		conn, err := tls.Dial("tcp", address, s.Client("127.0.0.1", identity.PS))
@@ -99,6 +126,12 @@ func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
 		if got := reaches(t, load(name), etcd[len("https://"):]); got != want {
 			t.Errorf("%s reaches etcd: %v, want %v", name, got, want)
 		}
+	}
+	old := load("coordinator").Client("127.0.0.1", identity.Etcd)
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	if conn, err := tls.Dial("tcp", etcd[len("https://"):], old); err == nil {
+		conn.Close()
+		t.Error("etcd speaks TLS 1.2")
 	}
 	r.result(limit)
 }
