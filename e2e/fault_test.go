@@ -22,8 +22,14 @@ import (
 // (`make faults`).
 var allFaults = os.Getenv("FATHOM_FAULTS") == "all"
 
-// faultJob is long enough for a fault in every phase.
-const faultJob = smallJob
+// faultJob is long enough for a fault in every phase: with all of them, an
+// evaluation lasts until the test has seen it.
+func faultJob() string {
+	if !allFaults {
+		return smallJob
+	}
+	return strings.Replace(smallJob, "valid_rows: 3000, test_rows: 3000", "valid_rows: 100000, test_rows: 100000", 1)
+}
 
 // signal sends a signal to processes; one that is gone is no error, its
 // supervisor is about to start it again.
@@ -124,7 +130,7 @@ func newest(t *testing.T, server child, pattern string) string {
 // The model must be that of the undisturbed run.
 func TestFaultsChangeNothing(t *testing.T) {
 	t.Parallel()
-	job := writeFile(t, "small.yaml", faultJob)
+	job := writeFile(t, "small.yaml", faultJob())
 	want := start(t, nil, "run", job).result(limit)
 	runs := map[string]func(t *testing.T, job string) *fathomRun{}
 	scenarios := map[string]func(r *fathomRun){
@@ -241,6 +247,7 @@ func fillDisk(t *testing.T, job string) *fathomRun {
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	r := startIn(t, filepath.Join(dir, "run"), nil, "run", job)
 	r.leaderPast(30, limit)
+	atFullSpeed := r.slow() // so that the job is not over before the disk is full
 	filler := filepath.Join(dir, "filler")
 	f, err := os.Create(filler)
 	if err != nil {
@@ -258,5 +265,6 @@ func fillDisk(t *testing.T, job string) *fathomRun {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
+	atFullSpeed()
 	return r
 }
