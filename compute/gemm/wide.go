@@ -31,12 +31,7 @@ func wide() bool { return kernel.Path() == kernel.AVX512 }
 
 // multiplyWide is multiply for the 512-bit micro-kernel.
 func multiplyWide(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue, j0 int) {
-	most := wideK
-	if a.col != 1 {
-		// A is copied, and with half as much of k the copy and a strip of B fit L1.
-		most /= 2
-	}
-	step := evenly(k, most)
+	step := evenly(k, wideK)
 	for j := 0; j < n; j += wideBlock {
 		nb := min(wideBlock, n-j)
 		for p := 0; p < k; p += step {
