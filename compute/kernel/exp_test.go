@@ -153,6 +153,7 @@ func compareSigmoid(t *testing.T, path string, got, in []float32) {
 	}
 }
 
+// BenchmarkFunctions compares the paths of e^x and of what is made of it.
 func BenchmarkFunctions(b *testing.B) {
 	x := make([]float32, 4096)
 	for i := range x {
