@@ -8,7 +8,7 @@ type Sum struct {
 	// Width is the number of values per sample.
 	Width int
 
-	goesOn bool
+	goesOn bool // Continue was called
 }
 
 // Continue says that the samples of the next Backward follow those of the last
