@@ -76,7 +76,10 @@ type forwarded struct {
 }
 
 // Close ends the connection below, too.
-func (f *forwarded) Close() error { return errors.Join(f.Conn.Close(), f.under.Close()) }
+func (f *forwarded) Close() error {
+	_ = f.under.Close() // the other side may have ended it first, and then it cannot be told
+	return f.Conn.Close()
+}
 
 // Forward lets connections to l through to a port of a pod until ctx ends.
 func (c *Cluster) Forward(ctx context.Context, l net.Listener, pod string, port int, failed func(error)) error {

@@ -331,8 +331,8 @@ func TestWaitEndsWithWhatIsMissing(t *testing.T) {
 	s, c := connect(t)
 	launched(t, c, rendered(t, manifest.Options{}), false)
 	s.Break("quickstart-etcd-2", launchtest.Breakage{Waiting: "CreateContainerConfigError", Message: `secret "quickstart-etcd-tls" not found`})
-	f := failure(t, c, 50*time.Millisecond)
-	wantText(t, f.Text, "not ready after 50ms", `pod quickstart-etcd-2: CreateContainerConfigError: secret "quickstart-etcd-tls" not found`, "etcd: 2 of 3 pods are ready")
+	f := failure(t, c, time.Second)
+	wantText(t, f.Text, "not ready after 1s", `pod quickstart-etcd-2: CreateContainerConfigError: secret "quickstart-etcd-tls" not found`, "etcd: 2 of 3 pods are ready")
 	if !f.Timeout {
 		t.Error("is no timeout")
 	}
