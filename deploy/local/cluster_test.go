@@ -339,6 +339,27 @@ func TestLogIsBounded(t *testing.T) {
 }
 
 // A parent that is killed cannot stop its children; the kernel must.
+func TestLostLogLinesAreToldAndHarmless(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("needs /dev/full")
+	}
+	o, ended := options(t), filepath.Join(t.TempDir(), "ended")
+	path := LogFile(o.WorkDir, "etcd")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/full", path); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, planOf(serving("etcd", plan.Etcd, ended), serving("coordinator", plan.Coordinator, ended)), o)
+	if err := c.Stop(t.Context()); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if e := await(t, c, LogLost); e.Process != "etcd" || !strings.Contains(e.Detail, "no space") {
+		t.Errorf("event %v", e)
+	}
+}
+
 func TestChildrenDieWithTheirParent(t *testing.T) {
 	l, err := hold(0)
 	if err != nil {

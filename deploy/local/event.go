@@ -12,6 +12,7 @@ const (
 	Restarted EventKind = "restarted" // it serves again
 	Killed    EventKind = "killed"    // it did not end when asked to
 	Failed    EventKind = "failed"    // it cannot be kept running
+	LogLost   EventKind = "lost log"  // lines of its log could not be written
 )
 
 // Event is one thing that happened to a process.

@@ -24,8 +24,7 @@ func (c *Cluster) isStopping() bool {
 // Stop ends all processes: workers first, then servers, coordinator and etcd,
 // each role asked to end and killed after StopTimeout. When ctx ends, or Stop is
 // called a second time, what is left is killed at once. It returns when nothing
-// runs any more; the error tells what had to be killed and what could not be
-// written.
+// runs any more; the error tells what had to be killed.
 func (c *Cluster) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	c.stops++
@@ -107,7 +106,10 @@ func (c *Cluster) stopRole(ctx context.Context, role plan.Role) (killed []string
 func (c *Cluster) cleanUp() error {
 	var errs []error
 	for _, m := range c.members {
-		errs = append(errs, m.log.close())
+		if err := m.log.close(); err != nil {
+			// What the cluster did does not depend on it.
+			c.emit(Event{Process: m.process.Name, Kind: LogLost, Detail: err.Error()})
+		}
 	}
 	if c.launcher != nil {
 		c.launcher.close()
