@@ -22,7 +22,7 @@ func searchedResult() *result {
 	planted := 2
 	r := &result{Job: "small", ModelHash: "00", Metrics: map[string]quality{"valid": {AUC: 0.8123456}, "test": {AUC: 0.8}},
 		CPUSeconds: map[string]float64{"ps": 5, "worker": 9}, Tables: []tableResult{{Name: "embedding", Parameters: 50, Bytes: 200}},
-		Search: &search.Report{Strategy: "evolution", Generation: 3, Scored: 5, Screened: 1, FullParameters: 100, LimitParameters: 60, Best: &best,
+		Search: &search.Report{Strategy: "evolution", Generation: 3, Scored: 5, Screened: 1, FullParameters: 100, LimitParameters: 60, Largest: search.NewCandidate([]int{4, 4}), Best: &best,
 			Fields: []search.FieldReport{{Name: "<script>", Rows: 20, Kept: 10, Width: 4, Full: 4, EffectiveRank: 3.2, Planted: &planted}, {Name: "b", Rows: 5, Kept: 5, Width: 1, Full: 4}},
 			Trials: []search.Trial{trial(0.82, 90, 4, 4), trial(0.7, 25, 1, 1), best, trial(0.3, 40, 1, 4),
 				{Candidate: search.NewCandidate([]int{2, 3}), Score: search.Score{AUC: 0.99}, Partial: true, Parameters: 1}},
