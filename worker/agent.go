@@ -188,7 +188,8 @@ func (a *Agent) nodeReport() *proto.NodeReport {
 	}
 }
 
-// progress records an acknowledged push.
+// progress records an acknowledged push. Those of several steps are under way
+// at a time, and may be acknowledged in another order.
 func (a *Agent) progress(step uint64, lane int, lossSum float64, samples int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -197,7 +198,7 @@ func (a *Agent) progress(step uint64, lane int, lossSum float64, samples int) {
 		l = &proto.LaneReport{Lane: uint32(lane)}
 		a.lanes[lane] = l
 	}
-	l.Step, l.LossSum, l.Samples = step, l.LossSum+lossSum, l.Samples+uint64(samples)
+	l.Step, l.LossSum, l.Samples = max(l.Step, step), l.LossSum+lossSum, l.Samples+uint64(samples)
 }
 
 // fail reports an error that ends the job.

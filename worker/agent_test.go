@@ -308,3 +308,15 @@ func TestAgentRefusesToJoinWithoutNameOrAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestProgressIsThatOfTheNewestStep(t *testing.T) {
+	a, err := New(Config{Node: "worker-0", Coordinators: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.progress(4, 1, 0.5, 10)
+	a.progress(3, 1, 0.25, 10)
+	if l := a.nodeReport().GetWorker().GetLanes(); len(l) != 1 || l[0].GetStep() != 4 || l[0].GetSamples() != 20 || l[0].GetLossSum() != 0.75 {
+		t.Errorf("lanes %v, want step 4 and both pushes counted", l)
+	}
+}
