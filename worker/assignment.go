@@ -52,6 +52,7 @@ func (a *Agent) open(ctx context.Context, d job.Data) (*openData, error) {
 			return nil, errors.Join(err, set.Close())
 		}
 	}
+	a.log.Info("data opened", "digest", set.Digest())
 	return o, nil
 }
 
