@@ -83,12 +83,17 @@ func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (d 
 	}
 	codec := new(lender)
 	w, err := wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger), wal.WithCodec(codec),
-		wal.WithSegmentFiler(lenderSegments{segment.NewFiler(dir, vfs)}), wal.WithMetaStore(lenderMeta{meta}))
+		wal.WithSegmentFiler(lenderSegments{segment.NewFiler(dir, settled{vfs})}), wal.WithMetaStore(lenderMeta{meta}))
 	if errors.Is(err, wal.ErrCorrupt) {
 		return nil, damaged(dir, "open log: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	}
+	if files == nil {
+		if err := settleFile(filepath.Join(dir, metadb.FileName)); err != nil {
+			return nil, errors.Join(fmt.Errorf("open log %s: %w", dir, err), w.Close())
+		}
 	}
 	return &lent{w, codec}, nil
 }
@@ -310,7 +315,7 @@ func (s *store) Get(key []byte) ([]byte, error) {
 		return nil, err
 	}
 	if len(b) < 4 || crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, b[4:]) != binary.LittleEndian.Uint32(b) {
-		return nil, damaged(filepath.Join(s.dir, "wal-meta.db"), "value of %s: %w", key, errChecksum)
+		return nil, damaged(filepath.Join(s.dir, metadb.FileName), "value of %s: %w", key, errChecksum)
 	}
 	return b[4:], nil
 }
@@ -327,7 +332,7 @@ func (s *store) GetUint64(key []byte) (uint64, error) {
 		return 0, err
 	}
 	if len(b) != 8 {
-		return 0, damaged(filepath.Join(s.dir, "wal-meta.db"), "value of %s has %d bytes", key, len(b))
+		return 0, damaged(filepath.Join(s.dir, metadb.FileName), "value of %s has %d bytes", key, len(b))
 	}
 	return binary.LittleEndian.Uint64(b), nil
 }
