@@ -38,6 +38,28 @@ type control struct {
 	service *Service
 }
 
+// look calls f while the leader's mu is held.
+func (c *control) look(ctx context.Context, f func(*leader) error) (*leader, error) {
+	l, err := c.service.leading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l, f(l)
+}
+
+// lookAt is look at a job; the newest one if the name is empty.
+func (c *control) lookAt(ctx context.Context, name string, f func(*leader, *entry) error) (l *leader, e *entry, err error) {
+	l, err = c.look(ctx, func(l *leader) error {
+		if e, err = l.get(name); err != nil {
+			return err
+		}
+		return f(l, e)
+	})
+	return l, e, err
+}
+
 // Submit stores a job.
 func (c *control) Submit(ctx context.Context, r *proto.SubmitRequest) (*proto.SubmitReply, error) {
 	l, err := c.service.leading(ctx)
@@ -159,33 +181,24 @@ func (l *leader) removeOldest() (map[*entry]bool, []store.Op) {
 
 // List returns all jobs, newest first, without their specs.
 func (c *control) List(ctx context.Context, _ *proto.ListRequest) (*proto.ListReply, error) {
-	l, err := c.service.leading(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
 	reply := new(proto.ListReply)
-	for i := len(l.entries) - 1; i >= 0; i-- {
-		reply.Jobs = append(reply.Jobs, l.status(l.entries[i], now, false))
-	}
-	return reply, nil
+	_, err := c.look(ctx, func(l *leader) error {
+		now := time.Now()
+		for i := len(l.entries) - 1; i >= 0; i-- {
+			reply.Jobs = append(reply.Jobs, l.status(l.entries[i], now, false))
+		}
+		return nil
+	})
+	return reply, err
 }
 
 // Status returns one job.
-func (c *control) Status(ctx context.Context, r *proto.StatusRequest) (*proto.JobStatus, error) {
-	l, err := c.service.leading(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e, err := l.get(r.GetJob())
-	if err != nil {
-		return nil, err
-	}
-	return l.status(e, time.Now(), true), nil
+func (c *control) Status(ctx context.Context, r *proto.StatusRequest) (s *proto.JobStatus, err error) {
+	_, _, err = c.lookAt(ctx, r.GetJob(), func(l *leader, e *entry) error {
+		s = l.status(e, time.Now(), true)
+		return nil
+	})
+	return s, err
 }
 
 // get is find with an error for the command line.
@@ -202,13 +215,7 @@ func (l *leader) get(name string) (*entry, error) {
 
 // Watch sends a job's status on every change.
 func (c *control) Watch(r *proto.StatusRequest, stream grpc.ServerStreamingServer[proto.JobStatus]) error {
-	l, err := c.service.leading(stream.Context())
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	e, err := l.get(r.GetJob())
-	l.mu.Unlock()
+	l, e, err := c.lookAt(stream.Context(), r.GetJob(), func(*leader, *entry) error { return nil })
 	if err != nil {
 		return err
 	}
@@ -262,62 +269,4 @@ func (c *control) Cancel(ctx context.Context, r *proto.CancelRequest) (*proto.Jo
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.status(e, time.Now(), true), nil
-}
-
-// Drain makes a parameter server one that is to hold no replicas, or undoes it.
-func (c *control) Drain(ctx context.Context, r *proto.DrainRequest) (*proto.NodeStatus, error) {
-	l, err := c.service.leading(ctx)
-	if err != nil {
-		return nil, err
-	}
-	err = l.commit(ctx, func(now time.Time) (*write, error) { return l.drain(r.GetNode(), !r.GetUndo(), now) })
-	if err != nil {
-		return nil, c.service.failure(ctx, err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, n := range l.nodeStatuses(time.Now()) {
-		if n.GetNode() == r.GetNode() {
-			return n, nil
-		}
-	}
-	return &proto.NodeStatus{Node: r.GetNode(), Role: rolePS, Draining: !r.GetUndo()}, nil
-}
-
-func (l *leader) drain(name string, drain bool, now time.Time) (*write, error) {
-	n := l.nodes[name]
-	switch {
-	case l.draining[name] == drain && (drain || n != nil):
-		return nil, nil
-	case !drain && l.draining[name]: // it may be gone by now
-	case n == nil:
-		return nil, status.Errorf(codes.NotFound, "there is no node %q", name)
-	case n.role != rolePS:
-		return nil, status.Errorf(codes.FailedPrecondition, "%s is a %s: only parameter servers are drained, a worker may be stopped at any time", name, n.role)
-	case len(l.draining) >= nodesMax:
-		return nil, status.Errorf(codes.ResourceExhausted, "%d servers are drained already", len(l.draining))
-	}
-	op := store.Put(l.keys.drained(name), []byte("true"))
-	if !drain {
-		op = store.Delete(l.keys.drained(name))
-	}
-	return &write{ops: []store.Op{op}, apply: func() {
-		if drain {
-			l.draining[name] = true
-		} else {
-			delete(l.draining, name)
-		}
-		l.log.Info("server is drained", "node", name, "drain", drain)
-	}}, nil
-}
-
-// Nodes lists the members.
-func (c *control) Nodes(ctx context.Context, _ *proto.NodesRequest) (*proto.NodesReply, error) {
-	l, err := c.service.leading(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return &proto.NodesReply{Nodes: l.nodeStatuses(time.Now())}, nil
 }
