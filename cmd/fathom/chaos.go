@@ -19,10 +19,11 @@ import (
 
 // chaosFlags are the flags of fathom chaos.
 type chaosFlags struct {
-	run    runFlags
-	seed   uint64
-	faults int
-	hash   string
+	run     runFlags
+	seed    uint64
+	faults  int
+	leaders bool
+	hash    string
 }
 
 func (a *app) newChaos() *cobra.Command {
@@ -62,6 +63,7 @@ the same to the last bit. If it is not, the exit code is 1.`,
 	addSets(cmd, &f.run.sets)
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "what the faults are drawn from")
 	cmd.Flags().IntVar(&f.faults, "faults", 20, "how many faults to make")
+	cmd.Flags().BoolVar(&f.leaders, "leaders", false, "make no other fault than killing the server that leads shard 0")
 	cmd.Flags().StringVar(&f.hash, "hash", "", "the model's hash, if known: then the job is not trained undisturbed first")
 	cmd.Flags().StringVar(&f.run.workdir, "workdir", "", "directory of logs and data (default a new one in the temporary directory)")
 	cmd.Flags().BoolVar(&f.run.insecure, "insecure", false, "plain text between the processes; every user of this machine can reach them")
@@ -122,7 +124,7 @@ func (a *app) chaos(ctx context.Context, j *job.Job, f *chaosFlags) error {
 		}
 		r.Expected, r.UndisturbedSeconds = s.GetModelHash(), wallSeconds(s)
 	}
-	plan := drawFaults(f.seed, f.faults, j)
+	plan := drawFaults(f.seed, f.faults, f.leaders, j)
 	fmt.Fprintf(a.err, "%s: trains with %d faults of seed %d\n", r.Job, f.faults, f.seed)
 	m := &faultMaker{plan: plan, told: func(o chaosOutcome) { fmt.Fprintf(a.err, "  %s\n", o) }}
 	s, restarts, err := a.trainFor(ctx, j, filepath.Join(dir, "disturbed"), f, m)

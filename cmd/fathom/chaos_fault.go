@@ -44,8 +44,8 @@ func (f chaosFault) String() string {
 }
 
 // drawFaults plans n faults, spread evenly over the job. The plan is a function
-// of seed, number and the job's cluster.
-func drawFaults(seed uint64, n int, j *job.Job) []chaosFault {
+// of seed, number and the job's cluster. With leaders all are of kindLeader.
+func drawFaults(seed uint64, n int, leaders bool, j *job.Job) []chaosFault {
 	rng := rand.New(rand.NewPCG(seed, 0xc4a05))
 	byRole := map[plan.Role][]string{plan.Etcd: {"etcd"}, plan.Coordinator: {"coordinator"}}
 	for i := range j.Spec.Cluster.PS {
@@ -64,7 +64,7 @@ func drawFaults(seed uint64, n int, j *job.Job) []chaosFault {
 		f := chaosFault{kind: kindKill, lasts: time.Duration(200+rng.IntN(2300)) * time.Millisecond,
 			at: (float64(i) + rng.Float64()) / float64(n+1)}
 		switch draw := rng.IntN(20); {
-		case draw < 5:
+		case leaders || draw < 5:
 			f.kind = kindLeader
 		case draw < 7:
 			f.names = one(plan.PS)

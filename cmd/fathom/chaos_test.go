@@ -14,7 +14,7 @@ import (
 func TestFaultsAreAFunctionOfTheSeed(t *testing.T) {
 	j := &job.Job{}
 	j.Spec.Cluster = job.Cluster{Workers: 2, PS: 3}
-	a, b, other := drawFaults(4, 200, j), drawFaults(4, 200, j), drawFaults(5, 200, j)
+	a, b, other := drawFaults(4, 200, false, j), drawFaults(4, 200, false, j), drawFaults(5, 200, false, j)
 	if !reflect.DeepEqual(a, b) || reflect.DeepEqual(a, other) {
 		t.Error("the same seed must give the same faults, another seed others")
 	}
@@ -26,6 +26,11 @@ func TestFaultsAreAFunctionOfTheSeed(t *testing.T) {
 		seen[string(f.kind)] = true
 		if f.at < 0 || f.at >= 1 || i > 0 && f.at < a[i-1].at {
 			t.Errorf("fault %d is due at %v of the job", i, f.at)
+		}
+	}
+	for _, f := range drawFaults(4, 20, true, j) {
+		if f.kind != kindLeader || f.names != nil {
+			t.Errorf("a fault of leaders only is %s", f)
 		}
 	}
 	for _, want := range []string{"etcd", "coordinator", "ps-0", "ps-1", "ps-2", "worker-0", "worker-1", string(kindKill), string(kindStop), string(kindLeader)} {

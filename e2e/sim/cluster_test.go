@@ -213,7 +213,7 @@ func (c *cluster) component(n *node, p *process) (run func(context.Context) erro
 		Dial: p.host.dial, DialOptions: options,
 		SnapshotBytes: 6 << 10, DiskTimeout: 2 * time.Second, RetryAfter: time.Second,
 		Tune: func(r *replica.Config) {
-			r.Files, r.Wrap, r.SegmentBytes, r.CommitTimeout = disk, disk.wrap, 16<<10, 10*time.Millisecond
+			r.Files, r.Wrap, r.SegmentBytes, r.CommitTimeout = disk, disk.wrap, 16<<10, 40*time.Millisecond
 			r.OutstandingEntries = 16
 		},
 	})

@@ -115,8 +115,8 @@ func (d *disk) crashed(rng *rand.Rand, lose bool, from, to string) *disk {
 func (f *file) crashed(rng *rand.Rand, lose bool) *file {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !lose {
-		return &file{data: slices.Clone(f.data), durable: slices.Clone(f.data), synced: f.synced}
+	if !lose { // a patch is never changed
+		return &file{data: slices.Clone(f.data), durable: slices.Clone(f.durable), pending: slices.Clone(f.pending), synced: f.synced}
 	}
 	if !f.synced && rng.IntN(2) == 0 {
 		seen.add(diskFile, 1)

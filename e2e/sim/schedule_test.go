@@ -73,7 +73,7 @@ func plan(seed uint64) schedule {
 	}
 	enabled := rng.Perm(len(kinds))[:2+rng.IntN(len(kinds)-2)]
 	everyone := append(append(append([]string(nil), servers...), workers...), coordinators...)
-	damaged, moved := false, false
+	damaged := false
 	for range 2 + rng.IntN(7) {
 		k := kinds[enabled[rng.IntN(len(enabled))]]
 		f := fault{kind: k.kind, draw: rng.Uint64(),
@@ -87,19 +87,12 @@ func plan(seed uint64) schedule {
 		default:
 			f.nodes = []string{k.of[rng.IntN(len(k.of))]}
 		}
-		// A shard may have lost a replica for good only once (a failed sync takes what
-		// was written with it), and not while another one moves: see decision 19.
-		switch k.kind {
-		case "flip", "disk lost", "sync error":
-			if damaged || moved {
-				continue
-			}
-			damaged = true
-		case "server joins", "drain":
+		// A shard may have lost a replica's data for good only once.
+		if k.kind == "flip" || k.kind == "disk lost" {
 			if damaged {
 				continue
 			}
-			moved = true
+			damaged = true
 		}
 		s.faults = append(s.faults, f)
 	}
