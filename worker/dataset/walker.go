@@ -132,12 +132,20 @@ func (w *walker) next() ([]byte, error) {
 	}
 }
 
+// A walker's buffer begins with bufferMin bytes, which hold a small file, and grows
+// to bufferMax, which holds more than the longest record.
+const (
+	bufferMin = 64 << 10
+	bufferMax = 4 * recordBytesMax
+)
+
 // fill reads more input behind the bytes that are not used yet.
 func (w *walker) fill() error {
-	if w.buf == nil {
-		w.buf = make([]byte, 0, 4*recordBytesMax)
+	rest := w.buf[w.at:]
+	if size := min(max(bufferMin, 2*cap(w.buf)), bufferMax); size > cap(w.buf) {
+		w.buf = make([]byte, 0, size)
 	}
-	n := copy(w.buf[:cap(w.buf)], w.buf[w.at:])
+	n := copy(w.buf[:cap(w.buf)], rest)
 	w.buf, w.at = w.buf[:n], 0
 	got, err := io.ReadFull(w.in, w.buf[n:cap(w.buf)])
 	w.buf = w.buf[:n+got]
