@@ -43,6 +43,10 @@ models: ## train the Frappe jobs MODELS (default all) on the files in DATA, once
 	    --set 'spec.train.seeds=$(or $(SEEDS),$(three-seeds))' $(or $(CLUSTER),--workers 2 --ps 3 --replicas 3) || exit 1; \
 	done
 
+search-table: ## the table of docs/search.md, on the Frappe files in DATA: every strategy and budget (SEEDS, BUDGETS, STRATEGIES, OWN, WIDTH, CLUSTER: .ci/search-table)
+	@test -n "$(DATA)" || { echo 'make search-table DATA=DIR: say where train.csv, valid.csv and test.csv of Frappe are'; exit 2; }
+	.ci/search-table $(DATA) $(or $(OUT),bin/search-table)
+
 ci: ## run everything that a change must pass
 	.ci/run
 
@@ -50,4 +54,4 @@ proto: ## regenerate proto/*.pb.go (needs protoc, protoc-gen-go, protoc-gen-go-g
 	protoc --go_out=. --go_opt=module=github.com/fathom-train/fathom \
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/fathom-train/fathom proto/*.proto
 
-.PHONY: help build image models test race lint quickstart ci proto sim defects faults
+.PHONY: help build image models search-table test race lint quickstart ci proto sim defects faults

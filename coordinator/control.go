@@ -79,6 +79,9 @@ func (c *control) Submit(ctx context.Context, r *proto.SubmitRequest) (*proto.Su
 	if err == nil && j.Spec.Train.RestoreBest && j.Spec.Checkpoint.Dir == "" {
 		err = fmt.Errorf("spec.train.restore_best: %w", errNoPlace)
 	}
+	if err == nil && j.Spec.Search != nil && j.Spec.Search.KeepSupernet && j.Spec.Checkpoint.Dir == "" {
+		err = fmt.Errorf("spec.search.keep_supernet: %w", errNoPlace)
+	}
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}

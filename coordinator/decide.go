@@ -3,6 +3,7 @@ package coordinator
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fathom-train/fathom/coordinator/placement"
@@ -225,7 +226,7 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 			add(p)
 			p.factor, p.status.Stopped = verdict.Factor, verdict.Stop
 			if score.Best && r.restoresBest() {
-				p.pinned = []uint64{score.GetVersion()}
+				p.pin(score.GetVersion())
 			}
 		}
 	}
@@ -235,6 +236,12 @@ func (l *leader) next(r *run, now time.Time, score *proto.Score) *write {
 	case r.plan.split != splitTest && more:
 		return l.move(r, now, keep, r.train)
 	case r.plan.stage == stageSupernet:
+		if r.job.Spec.Search.KeepSupernet {
+			if _, ok := l.checkpointed(r, r.plan.lastStep); !ok {
+				return nil
+			}
+			return l.move(r, now, keep, func(p *plan) { p.pin(p.lastStep) }, r.surveyRows)
+		}
 		return l.move(r, now, keep, r.surveyRows)
 	case r.plan.split != splitTest && r.rows(splitTest) > 0:
 		if best := r.best(); best != nil && best.GetStep() != r.plan.lastStep {
@@ -263,15 +270,25 @@ func (r *run) restoresBest() bool {
 // best is the checkpoint of the best validation, which is pinned; nil: there is
 // none to go back to.
 func (r *run) best() *proto.CheckpointInfo {
-	if !r.restoresBest() || len(r.plan.pinned) == 0 {
+	if !r.restoresBest() {
 		return nil
 	}
+	return r.pinned(func(step uint64) bool { return step >= r.plan.start })
+}
+
+// pinned is the pinned checkpoint of a step that belongs; nil: there is none.
+func (r *run) pinned(belongs func(step uint64) bool) *proto.CheckpointInfo {
 	for _, c := range r.plan.status.GetCheckpoints() {
-		if c.GetStep() == r.plan.pinned[0] {
+		if slices.Contains(r.plan.pinned, c.GetStep()) && belongs(c.GetStep()) {
 			return c
 		}
 	}
 	return nil
+}
+
+// pin keeps the checkpoint of a step, in the place of that of the same stage.
+func (p *plan) pin(step uint64) {
+	p.pinned = append(slices.DeleteFunc(slices.Clone(p.pinned), func(s uint64) bool { return s >= p.start }), step)
 }
 
 // train begins the steps up to the next validation.

@@ -147,6 +147,13 @@ type result struct {
 		LogLoss float64 `json:"logloss"`
 	} `json:"metrics"`
 	TeacherAUC float64 `json:"teacher_auc"`
+	Search     struct {
+		Checkpoint      string `json:"checkpoint"`
+		LimitParameters int64  `json:"limit_parameters"`
+		Best            struct {
+			Parameters int64 `json:"parameters"`
+		} `json:"best"`
+	} `json:"search"`
 }
 
 // result waits for success and returns what the run reports, which must be the

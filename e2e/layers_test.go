@@ -87,7 +87,7 @@ var layers = map[string][]string{
 	"deploy/local":             {"proto/identity", "deploy/plan", "deploy/certs"},
 
 	// The lower layers are for fathom bench, which measures each by itself.
-	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model",
+	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model", "compute/embedding",
 		"ps/wire", "ps/table", "ps/checkpoint", "ps/fsm", "ps/client", "ps/export", "worker/trainer", "compute/eval",
 		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "deploy/scale", "deploy/launch", "deploy/launch/launchtest", "ps", "worker", "worker/dataset",
 		"coordinator", "coordinator/client", "coordinator/job", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},

@@ -83,6 +83,31 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	}
 }
 
+// A supernet that is kept serves other searches: the same one ends with the same model,
+// one of a smaller budget with a smaller model.
+func TestSearchesShareASupernet(t *testing.T) {
+	t.Parallel()
+	const patience = 3 * time.Minute
+	job := writeFile(t, "search.yaml", searchJob)
+	small := []string{"--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1"}
+	run := func(args ...string) result {
+		t.Helper()
+		return start(t, nil, append(append([]string{"run", job}, small...), args...)...).result(patience)
+	}
+	want := run("--set", "spec.search.keep_supernet=true", "--set", "spec.train.restore_best=true", "--set", "spec.checkpoint.keep=1")
+	from := want.Search.Checkpoint
+	if from == "" {
+		t.Fatal("the result does not name the supernet's checkpoint")
+	}
+	if again := run("--restore", from, "--shards", "2", "--set", "spec.train.restore_best=true"); again.ModelHash != want.ModelHash {
+		t.Errorf("model %s from the supernet's checkpoint, want %s", again.ModelHash, want.ModelHash)
+	}
+	less := run("--restore", from, "--set", "spec.search.strategy=sensitivity", "--set", "spec.search.budget.fraction=0.2")
+	if n, limit := less.Search.Best.Parameters, less.Search.LimitParameters; n > limit || limit >= want.Search.LimitParameters || n == 0 {
+		t.Errorf("%d weights within %d, the first search had a limit of %d", n, limit, want.Search.LimitParameters)
+	}
+}
+
 // logged waits until the coordinator's log has the text.
 func (r *fathomRun) logged(text string, limit time.Duration) {
 	r.t.Helper()

@@ -3013,6 +3013,8 @@ type Carry struct {
 	Always        uint64                 `protobuf:"varint,6,opt,name=always,proto3" json:"always,omitempty"`   // key of a row that is taken over whatever it is; 0: none
 	Times         string                 `protobuf:"bytes,7,opt,name=times,proto3" json:"times,omitempty"`      // column of one weight: norm times it must be above least, too
 	Least         float32                `protobuf:"fixed32,8,opt,name=least,proto3" json:"least,omitempty"`
+	Plus          string                 `protobuf:"bytes,9,opt,name=plus,proto3" json:"plus,omitempty"`          // column of one weight that is added to above
+	Dims          []uint32               `protobuf:"varint,10,rep,packed,name=dims,proto3" json:"dims,omitempty"` // weights of column that are kept; empty: the first ones
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3101,6 +3103,20 @@ func (x *Carry) GetLeast() float32 {
 		return x.Least
 	}
 	return 0
+}
+
+func (x *Carry) GetPlus() string {
+	if x != nil {
+		return x.Plus
+	}
+	return ""
+}
+
+func (x *Carry) GetDims() []uint32 {
+	if x != nil {
+		return x.Dims
+	}
+	return nil
 }
 
 type Column struct {
@@ -4048,7 +4064,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +
 	"\acolumns\x18\x03 \x03(\v2\x11.fathom.v1.ColumnR\acolumns\x12\x16\n" +
 	"\x06closed\x18\x14 \x01(\bR\x06closed\x12&\n" +
-	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"\xbb\x01\n" +
+	"\x05carry\x18\x15 \x01(\v2\x10.fathom.v1.CarryR\x05carry\"\xe3\x01\n" +
 	"\x05Carry\x12\x16\n" +
 	"\x06column\x18\x01 \x01(\tR\x06column\x12\x12\n" +
 	"\x04norm\x18\x02 \x01(\tR\x04norm\x12\x14\n" +
@@ -4057,7 +4073,10 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04from\x18\x05 \x01(\rR\x04from\x12\x16\n" +
 	"\x06always\x18\x06 \x01(\x04R\x06always\x12\x14\n" +
 	"\x05times\x18\a \x01(\tR\x05times\x12\x14\n" +
-	"\x05least\x18\b \x01(\x02R\x05least\"u\n" +
+	"\x05least\x18\b \x01(\x02R\x05least\x12\x12\n" +
+	"\x04plus\x18\t \x01(\tR\x04plus\x12\x12\n" +
+	"\x04dims\x18\n" +
+	" \x03(\rR\x04dims\"u\n" +
 	"\x06Column\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05width\x18\x02 \x01(\rR\x05width\x12#\n" +

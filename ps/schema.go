@@ -28,7 +28,7 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 		if c := t.GetCarry(); c != nil {
 			s.Carry = append(s.Carry, fsm.Carry{Table: uint16(t.GetId()), From: uint16(min(c.GetFrom(), math.MaxUint16)), Column: c.GetColumn(),
 				Norm: supernet.Norm(c.GetNorm()), Above: c.GetAbove(), Always: shard.Key(c.GetAlways()),
-				Times: c.GetTimes(), Least: c.GetLeast(), Weights: c.GetWeights()})
+				Plus: c.GetPlus(), Times: c.GetTimes(), Least: c.GetLeast(), Weights: c.GetWeights(), Dims: c.GetDims()})
 		}
 		if t.GetId() > math.MaxUint16 {
 			return s, fmt.Errorf("table %s: id %d is above %d", t.GetName(), t.GetId(), math.MaxUint16)

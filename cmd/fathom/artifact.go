@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/fathom-train/fathom/compute/embedding"
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/proto"
@@ -135,13 +136,14 @@ func servedJob(j *job.Job, tables []table.Schema, phase uint32) (*job.Job, error
 		if err != nil {
 			return nil, err
 		}
-		widths := make([]int, len(fields))
+		widths, dims := make([]int, len(fields)), make([][]int, len(fields))
 		for i, f := range fields {
 			if at := embeddingTable(f.Name, tables); at >= 0 {
 				widths[i] = embeddingWidth(tables[at])
+				dims[i], _ = embedding.DimsOf(f.Name, tables[at].Name)
 			}
 		}
-		if j, err = j.Retrain(widths); err != nil {
+		if j, err = j.Retrain(widths, dims); err != nil {
 			return nil, err
 		}
 	}
@@ -157,7 +159,8 @@ func servedJob(j *job.Job, tables []table.Schema, phase uint32) (*job.Job, error
 func embeddingTable(field string, tables []table.Schema) int {
 	return slices.IndexFunc(tables, func(t table.Schema) bool {
 		w := embeddingWidth(t)
-		return w > 0 && (t.Name == field || t.Name == fmt.Sprintf("%s.%d", field, w))
+		_, single := embedding.DimsOf(field, t.Name)
+		return w > 0 && (single || t.Name == field || t.Name == fmt.Sprintf("%s.%d", field, w))
 	})
 }
 

@@ -84,7 +84,13 @@ func trainLocally(t *testing.T, shards int, widths []int, sets ...string) *local
 	m.form(t, fsm.Schema{})
 	m.train(t)
 	if j.Spec.Search != nil {
-		if m.stage, err = j.Retrain(widths); err != nil {
+		var dims [][]int
+		if j.Spec.Search.ByDimension() { // any but the first ones
+			for _, w := range widths {
+				dims = append(dims, upTo(j.Spec.Model.EmbeddingDim)[j.Spec.Model.EmbeddingDim-w:])
+			}
+		}
+		if m.stage, err = j.Retrain(widths, dims); err != nil {
 			t.Fatal(err)
 		}
 		m.at++
@@ -106,6 +112,15 @@ func trainLocally(t *testing.T, shards int, widths []int, sets ...string) *local
 		m.train(t)
 	}
 	return m
+}
+
+// upTo lists the numbers below n.
+func upTo(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // form gives all shards the tables of the stage.
@@ -289,6 +304,8 @@ func TestArtifactPredictsWhatTheServersDid(t *testing.T) {
 			"spec.search={budget: {fraction: 0.5}, pruning: {}}"}},
 		"searched, with a vector for dropped rows": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={budget: {fraction: 0.5}, rows: [0.5, 1], oov: true}"}},
+		"searched by dimension": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
+			"spec.search={strategy: dnis, gates: {kind: dimension}, pruning: {}}"}},
 		"fields dropped": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={widths: [0, 1, 2, 3, 8]}"}},
 		"fields dropped, no first order": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",

@@ -32,6 +32,8 @@ type runFlags struct {
 	// resume goes on with the run in workdir; fromCheckpoint not from where the
 	// servers' logs are but from the newest checkpoint.
 	resume, fromCheckpoint bool
+	// restore is the checkpoint that a new run begins with; empty: none.
+	restore string
 	// noExport leaves the trained model on the servers.
 	noExport bool
 	output   output
@@ -81,6 +83,9 @@ checkpoint, then also with a cluster of another size.`,
 				if f.workdir == "" || len(args) > 0 {
 					return inputError{errors.New("--resume needs --workdir DIR, and takes the job from there")}
 				}
+				if f.restore != "" {
+					return inputError{errors.New("--restore begins a new run, --resume goes on with one: give one of them")}
+				}
 				return a.resume(cmd.Context(), sets, &f)
 			}
 			if len(args) == 0 {
@@ -97,7 +102,15 @@ checkpoint, then also with a cluster of another size.`,
 			if err := prepareRun(j, dir); err != nil {
 				return err
 			}
-			return a.run(cmd.Context(), j, dir, "", &f)
+			if f.restore != "" {
+				if len(j.Spec.Train.Seeds) > 0 {
+					return inputError{errors.New("--restore begins with one model: give one seed")}
+				}
+				if f.restore, err = absolute(f.restore); err != nil {
+					return err
+				}
+			}
+			return a.run(cmd.Context(), j, dir, f.restore, &f)
 		},
 	}
 	for _, s := range sizeFlags {
@@ -111,6 +124,7 @@ checkpoint, then also with a cluster of another size.`,
 	cmd.Flags().BoolVar(&f.insecure, "insecure", false, "plain text between the processes; every user of this machine can reach them")
 	cmd.Flags().BoolVar(&f.resume, "resume", false, "go on with the run in --workdir")
 	cmd.Flags().BoolVar(&f.fromCheckpoint, "from-checkpoint", false, "resume from the newest checkpoint instead of the servers' logs")
+	cmd.Flags().StringVar(&f.restore, "restore", "", "checkpoint that the run begins with, of a job with the same data and tables, such as the supernet that another search has kept")
 	f.output.add(cmd)
 	f.log.add(cmd)
 	return cmd

@@ -191,7 +191,7 @@ func TestScatterIsTheGradientOfGather(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	f := fields("a", "b=a", "c", "d", "e", "f", "g", "h", "i")
 	p := mustNew(t, Spec{Tables: PerField, Buckets: 3, Remainders: 2, SharedTables: 2, ChunkWidth: 2, Fields: []Field{
-		{Name: "h", Width: 3, OwnLinear: true}, {Name: "i", Method: None},
+		{Name: "h", Width: 2, Dims: []int{1, 3}, OwnLinear: true}, {Name: "i", Method: None},
 		{Name: "c", Width: 2}, {Name: "d", Method: Hash}, {Name: "e", Method: QR}, {Name: "f", Method: QR, Combine: Concat}, {Name: "g", Method: Unified},
 	}}, f)
 	s := randomSamples(r, 5, len(f))
@@ -281,6 +281,29 @@ func TestFirstOrderWeightsOfTheirOwn(t *testing.T) {
 	}
 }
 
+// The values of a field of single dimensions go to these, and the name of its table
+// tells them.
+func TestSingleDimensions(t *testing.T) {
+	p := mustNew(t, Spec{Tables: PerField, Fields: []Field{{Name: "a", Width: 2, Dims: []int{1, 3}}}}, fields("a", "b"))
+	s := Samples{N: 1, Keys: []shard.Key{7, 8}, Weights: []float32{2, 1}, Offsets: []int32{0, 1, 2}}
+	in := [][]float32{make([]float32, 2), make([]float32, 8)}
+	p.Gather(in, s, []TableRows{{Values: []float32{1, 2, 3}, Index: []int32{0}}, {Values: []float32{4, 5, 6, 7, 8}, Index: []int32{0}}})
+	if !slices.Equal(in[0], []float32{2, 4}) || !slices.Equal(in[1], []float32{0, 4, 0, 6, 5, 6, 7, 8}) {
+		t.Errorf("columns %v", in)
+	}
+	if got := tables(p); got != "a.dims1-3[3]<0 [0]; b[5]<0 [1]" {
+		t.Errorf("tables %s", got)
+	}
+	if d, ok := DimsOf("a", "a.dims1-3"); !ok || !slices.Equal(d, []int{1, 3}) {
+		t.Errorf("dims %v, %v", d, ok)
+	}
+	for _, other := range []string{"a", "a.3", "b.dims1-3", "a.dims", "a.dimsx"} {
+		if d, ok := DimsOf("a", other); ok {
+			t.Errorf("table %s has dims %v", other, d)
+		}
+	}
+}
+
 func TestFaultsOfASpec(t *testing.T) {
 	for want, s := range map[string]Spec{
 		`tables: "one"`:                     {Tables: "one"},
@@ -299,6 +322,8 @@ func TestFaultsOfASpec(t *testing.T) {
 		`fields[0]: own_linear: is a set`:   {Fields: []Field{{Name: "a", OwnLinear: true}}},
 		`fields[0]: own_linear: is a`:       {Tables: PerField, Method: QR, Buckets: 2, Remainders: 2, Fields: []Field{{Name: "a", OwnLinear: true}}},
 		`fields[0]: oov: is a setting`:      {Tables: PerField, Fields: []Field{{Name: "a", OOV: true}}},
+		`fields[0]: dims: is a setting of`:  {Fields: []Field{{Name: "a", Width: 2, Dims: []int{1}}}},
+		`fields[0]: dims: [2 1] do not as`:  {Fields: []Field{{Name: "a", Width: 2, Dims: []int{2, 1}}}},
 		`fields[0]: method: the tables of`:  {Method: Unified, Buckets: 1, Fields: []Field{{Name: "a", Width: 2}}},
 	} {
 		err := s.WithDefaults().Validate([]string{"a", "b"})
@@ -308,6 +333,7 @@ func TestFaultsOfASpec(t *testing.T) {
 	}
 	for want, s := range map[string]Spec{
 		"width: 9 of field a":            {Width: 9},
+		"dims: 4 of field a":             {Fields: []Field{{Name: "a", Width: 2, Dims: []int{0, 4}}}},
 		"chunks: 3 chunks of width 2":    {Method: Unified, Buckets: 4, ChunkWidth: 2, Fields: []Field{{Name: "a", Chunks: 3}}},
 		"combine: concat needs":          {Method: QR, Buckets: 2, Remainders: 2, Combine: Concat, Width: 1},
 		"chunks: 0 chunks of width 8":    {Method: Unified, Buckets: 4},

@@ -85,6 +85,12 @@ func (p *Plan) Gather(columns [][]float32, s Samples, tables []TableRows) {
 					continue
 				}
 				dst := columns[c][entry*p.Columns[c].Width+piece.At:]
+				if len(part.Dims) > 0 && p.Columns[c].Name == model.Embedding {
+					for k, d := range part.Dims {
+						dst[d] += float32(weight * t.Values[rows[j]+piece.Off+k])
+					}
+					continue
+				}
 				add(dst[:piece.Width], t.Values[rows[j]+piece.Off:], weight)
 			}
 		}
@@ -110,6 +116,13 @@ func (p *Plan) Scatter(tables []TableRows, s Samples, columns [][]float32) {
 					continue
 				}
 				at := rows[j] + piece.Off
+				if len(part.Dims) > 0 && p.Columns[c].Name == model.Embedding {
+					from := columns[c][entry*p.Columns[c].Width:]
+					for k, d := range part.Dims {
+						t.Grads[at+k] += float32(weight * from[d])
+					}
+					continue
+				}
 				add(t.Grads[at:at+piece.Width], columns[c][entry*p.Columns[c].Width+piece.At:], weight)
 			}
 		}

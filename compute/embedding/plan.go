@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/shard"
@@ -54,6 +56,8 @@ type Part struct {
 	Key   Key
 	// Pieces has for every column of the model what the part contributes.
 	Pieces []Piece
+	// Dims are where the values of the embedding go; empty: one behind the other.
+	Dims []int
 	// Factor says that the embedding is the product of this part's and the
 	// field's other one.
 	Factor bool
@@ -159,9 +163,14 @@ func (b *builder) field(f Field, number uint64) ([]Part, error) {
 	}
 	switch f.Method {
 	case Rows:
+		if n := len(f.Dims); n > 0 && f.Dims[n-1] >= dim {
+			return nil, fmt.Errorf("dims: %d of field %s, the embedding of the model is %d wide", f.Dims[n-1], f.Name, dim)
+		}
 		t := b.rows(f, width)
 		b.plan.Tables[t].OOV = f.OOV
-		return b.withLinear(f, b.part(t, Key{}, 0)), nil
+		part := b.part(t, Key{}, 0)
+		part.Dims = f.Dims
+		return b.withLinear(f, part), nil
 	case None:
 		return b.linear(f), nil
 	case Hash:
@@ -240,7 +249,9 @@ func (b *builder) rows(f Field, width int) int {
 	if b.spec.Tables == PerField {
 		name = f.Name
 	}
-	if width != b.dim() {
+	if len(f.Dims) > 0 {
+		name += DimsSuffix(f.Dims)
+	} else if width != b.dim() {
 		name = fmt.Sprintf("%s.%d", name, width)
 	}
 	has := all
@@ -248,6 +259,28 @@ func (b *builder) rows(f Field, width int) int {
 		has = func(c model.Column) bool { return c.Name == model.Embedding }
 	}
 	return b.table(name, width, has)
+}
+
+// DimsSuffix is what ends the name of a table of single dimensions: the name alone
+// tells them.
+func DimsSuffix(dims []int) string {
+	return ".dims" + strings.Trim(strings.ReplaceAll(fmt.Sprint(dims), " ", "-"), "[]")
+}
+
+// DimsOf reads the dimensions off the name of a table of a field; false: it has none.
+func DimsOf(field, table string) (dims []int, ok bool) {
+	list, ok := strings.CutPrefix(table, field+".dims")
+	if !ok {
+		return nil, false
+	}
+	for _, text := range strings.Split(list, "-") {
+		d, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, false
+		}
+		dims = append(dims, d)
+	}
+	return dims, true
 }
 
 // withLinear adds the part of the first-order weights to that of the embedding, when

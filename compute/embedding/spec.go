@@ -95,6 +95,9 @@ type Field struct {
 	// the embedding).
 	Chunks int `json:"chunks,omitempty"`
 	Width  int `json:"width,omitempty"`
+	// Dims are the dimensions of the embedding that the field has, ascending, as many as
+	// its width; the others are zero (rows; default: the first ones).
+	Dims []int `json:"dims,omitempty"`
 	// OwnLinear keeps the first-order weights in a table of their own, so that they
 	// can be there for values that have no row in the table of the embeddings, or share
 	// one (rows, hash; per_field).
@@ -174,6 +177,17 @@ func (s Spec) Validate(names []string) error {
 		}
 		if f.Method == None && (f.Width != 0 || f.Buckets != 0) {
 			fault("%smethod: field %s has no embedding with method none: remove width and buckets", path, f.Name)
+		}
+		if len(f.Dims) > 0 {
+			if s.of(f.Name).Method != Rows || f.Width != len(f.Dims) {
+				fault("%sdims: is a setting of method rows, and lists as many dimensions as the width", path)
+			}
+			for k, d := range f.Dims {
+				if d < 0 || k > 0 && d <= f.Dims[k-1] {
+					fault("%sdims: %v do not ascend from 0 or above", path, f.Dims)
+					break
+				}
+			}
 		}
 		if m := s.of(f.Name).Method; f.OwnLinear && (m != Rows && m != Hash || s.Tables != PerField) {
 			fault("%sown_linear: is a setting of methods rows and hash with tables: per_field", path)

@@ -125,6 +125,19 @@ func MaskFields(x []float32, n, width int, widths []int) {
 	}
 }
 
+// MaskDims zeroes, in x [n, fields*width], the dimensions that each field drops, the
+// same for all samples.
+func MaskDims(x []float32, n, width int, drop [][]int) {
+	for i := range n {
+		for f, dims := range drop {
+			at := (i*len(drop) + f) * width
+			for _, d := range dims {
+				x[at+d] = 0
+			}
+		}
+	}
+}
+
 // Distill adds, to the gradients of logits, those of weight times the cross
 // entropy with a teacher's probabilities: here the full width's.
 func Distill(dLogits, logits, teacher []float32, weight float32) {

@@ -181,6 +181,7 @@ var embeddingRules = map[string]rule{
 	"spec.embedding.fields[].combine":    means("As spec.embedding.combine.").of("", embedding.Mult, embedding.Add, embedding.Concat).byDefault("spec.embedding.combine"),
 	"spec.embedding.fields[].chunks":     means("Chunks of the field (unified).").in(0, embedding.ChunksMax).byDefault("as many as fill the embedding"),
 	"spec.embedding.fields[].width":      means("As spec.embedding.width.").in(0, model.EmbeddingDimMax).byDefault("spec.embedding.width"),
+	"spec.embedding.fields[].dims":       means("Which dimensions of the embedding the field has, from 0, ascending, as many as its width (rows). After a search for single dimensions.").byDefault("the first ones"),
 	"spec.embedding.fields[].oov":        means("Values whose embedding is all zero read one more row of the table instead; after a search with oov these are the values whose row was dropped (rows, with own_linear).").byDefault("`false`"),
 	"spec.embedding.fields[].own_linear": means("Keep the field's first-order weights in a table of their own, a row per value (rows and hash, with tables: per_field). After a search that drops rows, a value whose row was dropped has only that one.").byDefault("`false`"),
 }

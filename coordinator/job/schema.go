@@ -60,6 +60,9 @@ func (j *Job) Embedding() (*embedding.Plan, error) {
 	if s := j.Spec.Search; err == nil && s != nil {
 		for i := range plan.Tables {
 			plan.Tables[i].OOV = s.OOV
+			if p := s.Pruning; p != nil && p.Per == PerFeature {
+				plan.Tables[i].Extend(model.Column{Name: ThresholdColumn, Width: 1})
+			}
 			if len(s.Rows) > 0 {
 				plan.Tables[i].Extend(model.Column{Name: UsesColumn, Width: 1})
 			}
@@ -77,6 +80,10 @@ const (
 	UsesUnit   = 1. / (1 << 30)
 )
 
+// ThresholdColumn is a column of a supernet with a threshold for every row: what the
+// row adds to the threshold of its table.
+const ThresholdColumn = "threshold"
+
 // Tables returns the embedding tables the job trains.
 func (j *Job) Tables() ([]Table, error) {
 	plan, err := j.Embedding()
@@ -93,6 +100,9 @@ func (j *Job) Tables() ([]Table, error) {
 				continue
 			case c.Name == UsesColumn:
 				t.Columns = append(t.Columns, Column{Name: c.Name, Width: c.Width, Optimizer: optim.Config{Name: optim.SGD, LearningRate: 1}})
+				continue
+			case c.Name == ThresholdColumn:
+				t.Columns = append(t.Columns, Column{Name: c.Name, Width: c.Width, Optimizer: j.thresholdDescent()})
 				continue
 			}
 			init := j.Spec.Train.EmbeddingInit

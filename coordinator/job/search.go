@@ -64,6 +64,9 @@ type Search struct {
 	// Pruning learns a threshold per field, below which a row is dropped; nil
 	// keeps all rows.
 	Pruning *Pruning `json:"pruning,omitempty"`
+	// KeepSupernet makes a checkpoint of the trained supernet, which stays: other
+	// budgets and strategies can be searched with it.
+	KeepSupernet bool `json:"keep_supernet"`
 	// RetrainFrom says with which weights the winner's training begins: init
 	// (default: those of the supernet's start), supernet, or fresh.
 	RetrainFrom string `json:"retrain_from"`
@@ -81,7 +84,16 @@ type Pruning struct {
 	Weight float32 `json:"weight"`
 	// Norm is l1 (default) or l2; of soft thresholds linf.
 	Norm string `json:"norm"`
+	// Per says what has a threshold: PerField (default), or every row its own
+	// (PerFeature, hard ones only).
+	Per string `json:"per"`
 }
+
+// The values of Pruning.Per.
+const (
+	PerField   = "field"
+	PerFeature = "feature"
+)
 
 // The kinds of thresholds: a row is dropped whole (OptEmbed), or every weight is
 // made smaller by the threshold, and a row of which nothing is left is dropped (PEP).
@@ -95,6 +107,9 @@ const softStart = -15
 
 // Gates configures the training of soft gates.
 type Gates struct {
+	// Kind is what dnis has a gate for: every field (GatePrefix, default) or every
+	// dimension of every field (GateDimension). autodim has no choice.
+	Kind string `json:"kind,omitempty"`
 	// LearningRate is that of plain descent: default 0.02, and of dnis such that the
 	// penalty alone closes a gate (GateReach), which 0 stands for.
 	LearningRate float32 `json:"learning_rate"`
@@ -103,6 +118,12 @@ type Gates struct {
 	// Warmup is the share of the supernet's steps before the gates move.
 	Warmup float32 `json:"warmup"`
 }
+
+// The values of Gates.Kind.
+const (
+	GatePrefix    = "prefix"
+	GateDimension = "dimension"
+)
 
 // GateReach is how many times over the penalty alone would close a gate of dnis after
 // the warm-up, when no learning rate is given: a field that needs no dimension has no
@@ -118,9 +139,16 @@ const GateTensor = "supernet.gates"
 // gateKinds are the gates of the strategies that learn them.
 var gateKinds = map[string]supernet.GateKind{search.DNIS: supernet.PrefixGate, search.AutoDim: supernet.ChoiceGate}
 
+// ByDimension tells whether single dimensions are chosen, instead of prefixes.
+func (s *Search) ByDimension() bool { return s.Gates != nil && s.Gates.Kind == GateDimension }
+
 // Gates describes the soft gates of a supernet that has them, for so many fields.
 func (j *Job) Gates(fields int) supernet.Gates {
-	return supernet.Gates{Kind: gateKinds[j.Spec.Search.Strategy], Fields: fields, Width: j.Spec.Model.EmbeddingDim, Choices: j.Choices()}
+	g := supernet.Gates{Kind: gateKinds[j.Spec.Search.Strategy], Fields: fields, Width: j.Spec.Model.EmbeddingDim, Choices: j.Choices()}
+	if j.Spec.Search.ByDimension() {
+		g.Kind = supernet.ElementGate
+	}
+	return g
 }
 
 // The values of Search.RetrainFrom.
@@ -146,6 +174,7 @@ func (s Search) withDefaults(t Train) Search {
 		}
 		setDefault(&g.Warmup, 0.3)
 		if kind == supernet.PrefixGate {
+			setDefault(&g.Kind, GatePrefix)
 			setDefault(&g.Penalty, 0.5)
 		} else {
 			setDefault(&g.LearningRate, 0.02)
@@ -174,6 +203,7 @@ func (s Search) withDefaults(t Train) Search {
 		setDefault(&p.LearningRate, 1e-4)
 		setDefault(&p.Weight, 1e-4)
 		setDefault(&p.Norm, string(supernet.L1))
+		setDefault(&p.Per, PerField)
 		s.Pruning = &p
 	}
 	return s
@@ -220,9 +250,9 @@ func (j *Job) Supernet() *Job {
 }
 
 // Retrain is the job of the last stage: without a search, every table as wide as
-// found. Of width 0 only the first-order weights are left, and where rows may be
+// found, or with the dimensions found where dims is not nil. Of width 0 only the first-order weights are left, and where rows may be
 // dropped they have tables of their own, because a dropped row keeps its.
-func (j *Job) Retrain(widths []int) (*Job, error) {
+func (j *Job) Retrain(widths []int, dims [][]int) (*Job, error) {
 	tables, err := j.Tables()
 	if err != nil {
 		return nil, err
@@ -232,6 +262,9 @@ func (j *Job) Retrain(widths []int) (*Job, error) {
 	r.Spec.Embedding.Fields = nil
 	for i, t := range tables {
 		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.DropsRows(), OOV: j.Spec.Search.OOV}
+		if dims != nil {
+			f.Dims = dims[i]
+		}
 		if widths[i] == 0 {
 			f = embedding.Field{Name: t.Name, Method: embedding.None}
 		}
@@ -251,8 +284,11 @@ func (j *Job) gates(id, fields int) Dense {
 		rate = 1 // the gradients are scaled: workers know the number of steps
 	}
 	d := Dense{ID: uint16(id), Name: GateTensor, Size: g.Size(), Optimizer: optim.Config{Name: optim.SGD, LearningRate: rate}}
-	if g.Kind == supernet.PrefixGate {
+	switch g.Kind {
+	case supernet.PrefixGate:
 		d.Init = random.Init{Kind: random.Constant, Scale: float32(g.Width)}
+	case supernet.ElementGate:
+		d.Init = random.Init{Kind: random.Constant, Scale: 1}
 	}
 	return d
 }
@@ -265,7 +301,12 @@ func (j *Job) thresholds(id int, tables int) Dense {
 			Optimizer: optim.Config{Name: optim.Adam, LearningRate: p.LearningRate, WeightDecay: p.Weight}.WithDefaults()}
 	}
 	return Dense{ID: uint16(id), Name: ThresholdTensor, Size: tables, Init: random.Init{},
-		Optimizer: optim.Config{Name: optim.SGD, LearningRate: j.Spec.Search.Pruning.LearningRate}}
+		Optimizer: j.thresholdDescent()}
+}
+
+// thresholdDescent trains hard thresholds.
+func (j *Job) thresholdDescent() optim.Config {
+	return optim.Config{Name: optim.SGD, LearningRate: j.Spec.Search.Pruning.LearningRate}
 }
 
 // search checks what makes a search possible.
@@ -339,6 +380,9 @@ func (c *checker) pruning(s *Search) {
 	if p.LearningRate <= 0 {
 		c.fault(path+".learning_rate", "%v is not above 0", p.LearningRate)
 	}
+	if p.Kind == Soft && p.Per == PerFeature {
+		c.fault(path+".per", "soft thresholds are of whole fields: leave it out, or set kind to hard")
+	}
 	if soft := p.Kind == Soft; soft != (p.Norm == string(supernet.LInf)) {
 		c.fault(path+".norm", "%s does not go with kind %s: leave it out", p.Norm, p.Kind)
 	} else if soft && len(s.Rows) > 0 {
@@ -360,6 +404,9 @@ func (c *checker) gates(j *Job) {
 			c.fault(path, "strategy %s learns no gates: remove it, or choose dnis or autodim", s.Strategy)
 		}
 		return
+	}
+	if s.Strategy == search.AutoDim && s.Gates.Kind != "" {
+		c.fault(path+".kind", "autodim has probabilities of widths: remove it")
 	}
 	if j.Spec.Train.ClipNorm > 0 {
 		c.fault("spec.train.clip_norm", "the gates of strategy %s have gradients of another scale, which would count in the norm: remove it", s.Strategy)
@@ -395,6 +442,7 @@ var searchRules = map[string]rule{
 	"spec.search.progressive":           means("Share of the supernet's steps over which narrower widths join in, one after the other from the widest down (a progressive schedule). 0: all are trained from the start.").in(0, 1),
 	"spec.search.distillation":          means("Weight of what the full width teaches the others, with sampling all: the cross entropy with its probabilities.").in(0, 100),
 	"spec.search.gates":                 means("Soft gates, which dnis and autodim learn on the validation split.").byDefault("those of the strategy"),
+	"spec.search.gates.kind":            means("What dnis has a gate for. prefix: every field, its width. dimension: every dimension of every field; the winner then keeps any dimensions, those whose gate times root mean square is largest.").of("", GatePrefix, GateDimension).byDefault("prefix"),
 	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02 of autodim; of dnis what closes the gate of a field that needs no dimension in half the steps after the warm-up"),
 	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.5 of dnis, 0 of autodim"),
 	"spec.search.gates.warmup":          means("Share of the supernet's steps before the gates move.").in(0, 1).byDefault("0.3"),
@@ -403,5 +451,7 @@ var searchRules = map[string]rule{
 	"spec.search.pruning.learning_rate": means("Learning rate of the thresholds: of plain descent (hard), or of s by Adam (soft; it grows by about this much per step, from -15).").in(0, 1e6).byDefault("0.0001; of soft ones 0.01"),
 	"spec.search.pruning.weight":        means("Weight of the regulariser, the sum of exp(-threshold) (hard), or weight decay of s (soft).").in(0, 1e6).byDefault("0.0001; of soft ones 0.00001"),
 	"spec.search.pruning.norm":          means("Norm of a row (hard).").of(string(supernet.L1), string(supernet.L2), string(supernet.LInf)).byDefault("l1; of soft thresholds linf, the largest weight"),
+	"spec.search.pruning.per":           means("What has a threshold of its own: every field, or every feature, which is a row (hard). A row's is the sum of a part that all rows of its field share, which only the regulariser moves, and of one that only the loss moves.").of(PerField, PerFeature).byDefault(PerField),
+	"spec.search.keep_supernet":         means("Make a checkpoint of the trained supernet and keep it. `fathom run --restore` searches with it for other budgets or by other strategies; the result names it. spec.checkpoint.dir must be set (fathom run does so)."),
 	"spec.search.retrain_from":          means("First weights of the winner: those the supernet began with (init), those it ended with (supernet), or others (fresh).").of(FromInit, FromSupernet, FromFresh),
 }

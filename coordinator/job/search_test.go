@@ -38,6 +38,8 @@ func TestSearchesThatCannotWorkAreRefused(t *testing.T) {
 		{[]string{"spec.search={strategy: pep, pruning: {learning_rate: 0.1}}"}, ""},
 		{[]string{"spec.search={strategy: pep, pruning: {kind: hard}}"}, "spec.search.pruning.kind"},
 		{[]string{"spec.search={strategy: pep, pruning: {kind: soft, norm: l2}}"}, "spec.search.pruning.norm"},
+		{[]string{"spec.search={pruning: {per: feature}}"}, ""},
+		{[]string{"spec.search={strategy: pep, pruning: {per: feature}}"}, "spec.search.pruning.per"},
 		{[]string{"spec.search={pruning: {norm: linf}}"}, "spec.search.pruning.norm"},
 		{[]string{"spec.search={pruning: {kind: soft}, rows: [0.5, 1]}"}, "spec.search.rows"},
 		{[]string{"spec.search.rows=[0.1, 0.5]"}, "spec.search.rows"},
@@ -48,6 +50,8 @@ func TestSearchesThatCannotWorkAreRefused(t *testing.T) {
 		{[]string{"spec.search.distillation=1"}, "spec.search.distillation"},
 		{[]string{"spec.search.gates={learning_rate: 1}"}, "spec.search.gates"},
 		{[]string{"spec.search={strategy: dnis, gates: {learning_rate: 1}}"}, ""},
+		{[]string{"spec.search={strategy: dnis, gates: {kind: dimension}}"}, ""},
+		{[]string{"spec.search={strategy: autodim, gates: {kind: dimension}}"}, "spec.search.gates.kind"},
 		{[]string{"spec.search.strategy=autodim", "spec.train.clip_norm=1"}, "spec.train.clip_norm"},
 		{[]string{"spec.search={strategy: dnis, sampling: all, widths: [4, 16]}"}, "spec.search.sampling"},
 		{[]string{"spec.search.budget={bytes: 1, params: 1}"}, "spec.search.budget"},
@@ -70,7 +74,7 @@ func TestTheWinnerIsAJobOfItsOwn(t *testing.T) {
 	for i := range widths {
 		widths[i] = 1 + i%16
 	}
-	r, err := j.Retrain(widths)
+	r, err := j.Retrain(widths, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +116,7 @@ func TestTheWinnerMayDropFields(t *testing.T) {
 	widths := make([]int, len(j.Spec.Data.ResolvedFields()))
 	widths[1] = 16
 	names := func(j *Job) (all string) {
-		r, err := j.Retrain(widths)
+		r, err := j.Retrain(widths, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +140,7 @@ func TestTheWinnerMayDropFields(t *testing.T) {
 		t.Errorf("tables %s", got)
 	}
 	widths[1] = 0
-	if _, err := j.Retrain(widths); err == nil || !strings.Contains(err.Error(), "nothing to train") {
+	if _, err := j.Retrain(widths, nil); err == nil || !strings.Contains(err.Error(), "nothing to train") {
 		t.Errorf("a model without any table: %v", err)
 	}
 }

@@ -15,6 +15,9 @@ import (
 func learned(cfg Config, s Space) error {
 	for _, f := range s.Fields[:s.Tables()] {
 		gates := map[string]int{DNIS: 1, AutoDim: len(f.Choices)}[cfg.Strategy]
+		if f.Worth != nil {
+			gates = f.Choices[len(f.Choices)-1]
+		}
 		switch {
 		case gates > 0 && s.Tables() < len(s.Fields):
 			return fmt.Errorf("strategy %s learns widths, it cannot choose rows", cfg.Strategy)
@@ -85,10 +88,48 @@ func add(made []Candidate, c Candidate) []Candidate {
 	return append(made, c)
 }
 
-// dnis reads the widths off soft prefix gates (DNIS, Cheng et al. 2020, in its
+// dnis reads what is kept off soft gates: widths off those of prefixes, or single
+// dimensions off those of dimensions.
+func dnis(s Space, limit int64) []Candidate {
+	if s.Fields[0].Worth != nil {
+		return dimensions(s, limit)
+	}
+	return prefixes(s, limit)
+}
+
+// dimensions keeps, of all fields, what is worth most with the gates multiplied in:
+// above one threshold, the lowest that keeps the limit (DNIS prunes single weights so,
+// here a weight has the threshold of its field and dimension). Dimensions whose gate is
+// closed are worth nothing and go whatever the limit.
+func dimensions(s Space, limit int64) []Candidate {
+	var thresholds []float64
+	for _, f := range s.Fields {
+		thresholds = append(thresholds, f.Worth...)
+	}
+	slices.Sort(thresholds)
+	at := func(scale float64) Candidate { // the larger, the more is kept
+		least := thresholds[int(math.Round((1-scale)*float64(len(thresholds)-1)))]
+		widths := make([]float64, len(s.Fields))
+		for f, field := range s.Fields {
+			for _, v := range field.Worth {
+				if v > 0 && v >= least {
+					widths[f]++
+				}
+			}
+		}
+		return s.AtMost(widths)
+	}
+	var made []Candidate
+	for _, most := range sizes(s, min(limit, s.Parameters(at(1)))) {
+		made = add(made, bisect(s, most, at, 0, 1))
+	}
+	return made
+}
+
+// prefixes reads the widths off soft prefix gates (DNIS, Cheng et al. 2020, in its
 // structured form): all are scaled by the same factor, the largest that keeps the
 // limit.
-func dnis(s Space, limit int64) []Candidate {
+func prefixes(s Space, limit int64) []Candidate {
 	at := func(scale float64) Candidate {
 		widths := make([]float64, len(s.Fields))
 		for f, field := range s.Fields {

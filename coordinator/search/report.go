@@ -33,7 +33,9 @@ type Report struct {
 	// Passes counts how often a part of the validation split was pulled; each
 	// serves several candidates. CPUSeconds is the time of servers and workers for
 	// the supernet and for the search.
-	Passes     int64              `json:"passes"`
+	Passes int64 `json:"passes"`
+	// Checkpoint is that of the supernet, when it is kept.
+	Checkpoint string             `json:"checkpoint,omitempty"`
 	CPUSeconds map[string]float64 `json:"cpu_seconds,omitempty"`
 }
 
@@ -48,6 +50,9 @@ type FieldReport struct {
 	// Width is that of the best candidate, Full that of the supernet.
 	Width int `json:"width"`
 	Full  int `json:"full"`
+	// Dims are the dimensions that the best candidate keeps, where they are not the
+	// first ones.
+	Dims []int `json:"dims,omitempty"`
 	// EffectiveRank is the number of dimensions its kept rows use.
 	EffectiveRank float64 `json:"effective_rank,omitempty"`
 	// Planted is its width in the hidden model of generated data.
@@ -73,6 +78,9 @@ func (s *Search) Report(survey *Survey) Report {
 	for f, field := range s.space.Fields[:s.space.Tables()] {
 		of := FieldReport{Name: field.Name, Rows: field.Rows, Kept: field.Kept, Full: field.Choices[len(field.Choices)-1]}
 		if found {
+			if dims := s.space.Dims(best.Candidate); dims != nil {
+				of.Dims = dims[f]
+			}
 			of.Width, of.Kept = best.Candidate.Width(f), s.space.Level(best.Candidate, f).Kept
 		}
 		if survey != nil {

@@ -12,6 +12,9 @@ type Order struct {
 	// Above has for every candidate and table the importance that a row must be above
 	// to be seen; empty: all that the pruning thresholds leave are.
 	Above [][]float32 `json:"above,omitempty"`
+	// Dims has for every candidate and table the dimensions that are seen, ascending;
+	// empty: the first ones, as many as the width.
+	Dims [][][]int `json:"dims,omitempty"`
 }
 
 // screenKeep is one over the share of the candidates that pass a screening.

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -28,6 +29,20 @@ type Field struct {
 	// supernet with soft gates learned: both may be empty.
 	Variance []float64 `json:"-"`
 	Gates    []float32 `json:"-"`
+	// Worth, when it is not nil, ranks the dimensions: a width keeps so many of those
+	// worth most, not the first ones.
+	Worth []float64 `json:"-"`
+}
+
+// ranked are the dimensions in the order in which a field keeps them; of equal ones
+// the first comes first.
+func (f Field) ranked() []int {
+	order := make([]int, len(f.Worth))
+	for d := range order {
+		order[d] = d
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(f.Worth[b], f.Worth[a]) })
+	return order
 }
 
 // Level says which rows of a table are kept, of those that its pruning threshold
@@ -55,6 +70,19 @@ func (s Space) Tables() int {
 // Widths are a candidate's, by table.
 func (s Space) Widths(c Candidate) []int { return c.Widths()[:s.Tables()] }
 
+// Dims are the dimensions that a candidate keeps, ascending, by table; nil: the first
+// ones, as many as its width.
+func (s Space) Dims(c Candidate) [][]int {
+	if len(s.Fields) == 0 || s.Fields[0].Worth == nil {
+		return nil
+	}
+	all := make([][]int, s.Tables())
+	for t := range all {
+		all[t] = slices.Sorted(slices.Values(s.Fields[t].ranked()[:c.Width(t)]))
+	}
+	return all
+}
+
 // Level tells which rows of a table a candidate keeps.
 func (s Space) Level(c Candidate, table int) Level {
 	if at := s.Tables() + table; at < len(s.Fields) {
@@ -71,6 +99,9 @@ func (s Space) Order(candidates []Candidate, share float64) Order {
 	o := Order{Share: share}
 	for _, c := range candidates {
 		o.Candidates = append(o.Candidates, NewCandidate(s.Widths(c)))
+		if dims := s.Dims(c); dims != nil {
+			o.Dims = append(o.Dims, dims)
+		}
 		if s.Tables() == len(s.Fields) {
 			continue
 		}

@@ -16,6 +16,9 @@ type Survey struct {
 	Tables     []TableSurvey `json:"tables"`
 	// Gates are the soft gates, by table; empty without.
 	Gates [][]float32 `json:"gates,omitempty"`
+	// ByDimension says that there is a gate for every dimension, which are chosen one by
+	// one.
+	ByDimension bool `json:"by_dimension,omitempty"`
 	// Planted are the widths that the hidden model of generated data has, by table;
 	// empty for other data.
 	Planted []int `json:"planted,omitempty"`
@@ -44,7 +47,7 @@ func Merge(parts []*Survey) (*Survey, error) {
 	if n := len(first.Gates); n != 0 && n != len(first.Tables) {
 		return nil, fmt.Errorf("the survey of shard 0 has gates of %d tables, and %d tables", n, len(first.Tables))
 	}
-	all := &Survey{Thresholds: first.Thresholds, Gates: first.Gates, Planted: first.Planted}
+	all := &Survey{Thresholds: first.Thresholds, Gates: first.Gates, ByDimension: first.ByDimension, Planted: first.Planted}
 	for _, t := range first.Tables {
 		all.Tables = append(all.Tables, TableSurvey{Moments: make([]exact.Sum, len(t.Moments)), Gram: make([]float64, len(t.Gram))})
 	}
@@ -107,6 +110,17 @@ func (t TableSurvey) levels(shares []float64) []Level {
 	return append(levels, Level{Kept: t.Kept, Above: all})
 }
 
+// worth is what every dimension of a table's rows says: its root mean square times its
+// gate, which is that of the weights with the gates multiplied in (DNIS). A gate may be
+// outside [0, 1] by one update.
+func worth(gates []float32, variance []float64) []float64 {
+	all := make([]float64, len(variance))
+	for d := range min(len(gates), len(variance)) {
+		all[d] = min(max(float64(gates[d]), 0), 1) * math.Sqrt(variance[d])
+	}
+	return all
+}
+
 // Space is the search space of surveyed tables, which all have the same choices of
 // widths and, unless shares is empty, of the shares of their rows that are kept.
 func (s *Survey) Space(names []string, choices []int, shares []float64) (Space, error) {
@@ -121,6 +135,9 @@ func (s *Survey) Space(names []string, choices []int, shares []float64) (Space, 
 		}
 		if len(s.Gates) > 0 {
 			f.Gates = s.Gates[t]
+		}
+		if s.ByDimension {
+			f.Worth = worth(f.Gates, f.Variance)
 		}
 		space.Fields = append(space.Fields, f)
 	}

@@ -20,6 +20,8 @@ type Carry struct {
 	Column string        `json:"column,omitempty"`
 	Norm   supernet.Norm `json:"norm,omitempty"`
 	Above  float32       `json:"above,omitempty"`
+	// Plus is a column of one weight, which is added to Above. Empty: none is.
+	Plus string `json:"plus,omitempty"`
 	// Times is a column of one weight: a row's importance, by it, must be above Least
 	// as well. Empty: it need not.
 	Times string  `json:"times,omitempty"`
@@ -29,6 +31,8 @@ type Carry struct {
 	// Weights keeps the weights, of every column its first ones; else the rows
 	// begin with their initial weights. Slots always begin at zero.
 	Weights bool `json:"weights,omitempty"`
+	// Dims are the weights of Column that are kept, instead of its first ones.
+	Dims []uint32 `json:"dims,omitempty"`
 }
 
 // checkPhase reports the faults of phase, base and carry.
@@ -99,7 +103,7 @@ type piece struct{ from, to, width int }
 // carry inserts the rows that are taken over, in the order of their creation.
 func carry(to, from *table.Table, c Carry) error {
 	var pieces []piece
-	at, norm, times := 0, piece{width: -1}, piece{width: -1}
+	at, norm, times, plus := 0, piece{width: -1}, piece{width: -1}, piece{width: -1}
 	for _, old := range from.Schema().Columns {
 		if old.Name == c.Column {
 			norm = piece{from: at, width: old.Width}
@@ -107,9 +111,21 @@ func carry(to, from *table.Table, c Carry) error {
 		if old.Name == c.Times {
 			times = piece{from: at, width: old.Width}
 		}
+		if old.Name == c.Plus {
+			plus = piece{from: at, width: old.Width}
+		}
 		now := 0
 		for _, col := range to.Schema().Columns {
-			if col.Name == old.Name {
+			switch {
+			case col.Name != old.Name:
+			case len(c.Dims) > 0 && col.Name == c.Column:
+				if len(c.Dims) != col.Width || int(slices.Max(c.Dims)) >= old.Width {
+					return fmt.Errorf("weights %v of %d are kept in a column of %d", c.Dims, old.Width, col.Width)
+				}
+				for k, d := range c.Dims {
+					pieces = append(pieces, piece{at + int(d), now + k, 1})
+				}
+			default:
 				pieces = append(pieces, piece{at, now, min(col.Width, old.Width)})
 			}
 			now += col.Width
@@ -122,12 +138,18 @@ func carry(to, from *table.Table, c Carry) error {
 	if c.Times != "" && (times.width != 1 || c.Column == "") {
 		return fmt.Errorf("the table of the phase before has no column %q of one weight, or rows are taken over without a norm", c.Times)
 	}
+	if c.Plus != "" && (plus.width != 1 || c.Column == "") {
+		return fmt.Errorf("the table of the phase before has no column %q of one weight, or rows are taken over without a norm", c.Plus)
+	}
 	keeps := func(k shard.Key, w []float32) bool {
 		if c.Column == "" || c.Always != 0 && k == c.Always {
 			return true
 		}
-		e := w[norm.from : norm.from+norm.width]
-		return c.Norm.Keeps(e, c.Above) && (c.Times == "" || c.Norm.Importance(e, w[times.from]) > c.Least)
+		e, above := w[norm.from:norm.from+norm.width], c.Above
+		if c.Plus != "" {
+			above += w[plus.from]
+		}
+		return c.Norm.Keeps(e, above) && (c.Times == "" || c.Norm.Importance(e, w[times.from]) > c.Least)
 	}
 	from.Scan(0, from.Rows(), func(k shard.Key, w []float32) {
 		if !keeps(k, w) {

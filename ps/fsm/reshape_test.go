@@ -167,6 +167,52 @@ func TestReshapeKeepsWhatIsImportant(t *testing.T) {
 	}
 }
 
+func TestReshapeKnowsThresholdsOfRows(t *testing.T) {
+	t.Parallel()
+	s := example(2, 1)
+	st := configured(t, s)
+	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
+	before := weightsOf(t, []*State{st}, 3)
+	c := byNorm
+	c.Plus = "linear"
+	if r := st.Apply(index+1, configure(t, narrowed(s, 4, c))); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	after := weightsOf(t, []*State{st}, 4)
+	differ := false
+	for k, w := range before {
+		_, there := after[k]
+		if want := supernet.L1.Keeps(w[1:], threshold+w[0]); there != want {
+			t.Errorf("row %v is there: %v", w, there)
+		}
+		differ = differ || there != supernet.L1.Keeps(w[1:], threshold)
+	}
+	if !differ {
+		t.Error("the thresholds of rows make no difference: the test sees nothing")
+	}
+}
+
+func TestReshapeKeepsSingleWeights(t *testing.T) {
+	t.Parallel()
+	s := example(2, 1)
+	st := configured(t, s)
+	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
+	before := weightsOf(t, []*State{st}, 3)
+	c := Carry{Table: 0, Column: "embedding", Norm: supernet.L1, Above: -1, Weights: true, Dims: []uint32{0, 2}}
+	if r := st.Apply(index+1, configure(t, narrowed(s, 4, c))); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	after := weightsOf(t, []*State{st}, 4)
+	if len(after) != len(before) {
+		t.Errorf("%d of %d rows are there", len(after), len(before))
+	}
+	for k, w := range before {
+		if want := []float32{w[0], w[1], w[3]}; !slices.Equal(after[k], want) {
+			t.Fatalf("row %v becomes %v, want %v", w, after[k], want)
+		}
+	}
+}
+
 func TestReshapeTakesOneRowWhateverItsNorm(t *testing.T) {
 	t.Parallel()
 	s := example(2, 1)
@@ -302,6 +348,9 @@ func TestReshapeIsRefusedAtTheWrongTime(t *testing.T) {
 		"a step is open":   {3, true, narrowed(s, 4, byNorm), ErrMismatch},
 		"unknown column":   {3, false, narrowed(s, 4, Carry{Table: 0, Column: "x", Norm: supernet.L2}), ErrInvalid},
 		"unknown factor":   {3, false, narrowed(s, 4, Carry{Table: 0, Column: "embedding", Norm: supernet.L2, Times: "x"}), ErrInvalid},
+		"unknown addend":   {3, false, narrowed(s, 4, Carry{Table: 0, Column: "embedding", Norm: supernet.L2, Plus: "x"}), ErrInvalid},
+		"dims too many":    {3, false, narrowed(s, 4, Carry{Table: 0, Column: "embedding", Norm: supernet.L2, Dims: []uint32{0}}), ErrInvalid},
+		"dims too large":   {3, false, narrowed(s, 4, Carry{Table: 0, Column: "embedding", Norm: supernet.L2, Dims: []uint32{0, 99}}), ErrInvalid},
 		"an empty shard":   {0, false, narrowed(s, 1, byNorm), ErrMismatch},
 		"a phase too many": {3, false, func() Schema { n := narrowed(s, 4, byNorm); n.Phase = 2; return n }(), ErrMismatch},
 		"of another run":   {3, false, func() Schema { n := narrowed(s, 4, byNorm); n.Run++; return n }(), ErrMismatch},

@@ -22,8 +22,11 @@ type super struct {
 	// table; -1 without pruning.
 	thresholds int
 	soft       bool // see job.Soft
-	norm       supernet.Norm
-	weight     float32 // of the thresholds' regulariser
+	// own is where a row has what it adds to its table's threshold, -1: nothing
+	// (job.ThresholdColumn).
+	own    int
+	norm   supernet.Norm
+	weight float32 // of the thresholds' regulariser
 	// column is the model's column that is masked, dim its width, off where it
 	// stands in a row.
 	column, dim, off int
@@ -33,9 +36,12 @@ type super struct {
 	tables []int
 
 	widths []uint16 // [n, fields], of the lane under way
-	zeros  []int32
-	every  *everyWidth // nil unless every width is trained in every step
-	gates  *gates      // nil without soft gates
+	// limits are the thresholds of one table's rows, dLimits their gradients, limit
+	// names each row's.
+	limits, dLimits []float32
+	limit           []int32
+	every           *everyWidth // nil unless every width is trained in every step
+	gates           *gates      // nil without soft gates
 }
 
 // newSuper returns nil when the job trains no supernet.
@@ -44,7 +50,7 @@ func newSuper(j *job.Job, t *Trainer) *super {
 	if spec == nil {
 		return nil
 	}
-	s := &super{thresholds: -1, column: -1}
+	s := &super{thresholds: -1, own: -1, column: -1}
 	for c, col := range t.columns {
 		if col.Name == model.Embedding {
 			s.column, s.dim = c, col.Width
@@ -68,6 +74,12 @@ func newSuper(j *job.Job, t *Trainer) *super {
 	s.norm, s.uses = j.RowNorm(), len(spec.Rows) > 0
 	if p := spec.Pruning; p != nil {
 		s.weight, s.soft = p.Weight, p.Kind == job.Soft
+		if p.Per == job.PerFeature {
+			s.own = 0
+			for _, c := range t.columns {
+				s.own += c.Width // it stands behind the model's columns
+			}
+		}
 		s.thresholds = len(t.sizes)
 		t.sizes = append(t.sizes, len(t.plan.Tables))
 		t.names = append(t.names, job.ThresholdTensor)
@@ -89,7 +101,7 @@ func (p *super) prune(s *slot) {
 		return
 	}
 	if !p.soft {
-		p.pruneRows(s, s.dense.values[p.thresholds])
+		p.pruneRows(s)
 		return
 	}
 	for i := range s.tables {
@@ -135,18 +147,38 @@ func (p *super) countUses(s *slot) {
 	}
 }
 
-// pruneRows sets what the model sees of the slot's rows under these thresholds, by
-// table.
-func (p *super) pruneRows(s *slot, thresholds []float32) {
+// pruneRows sets what the model sees of the slot's rows under hard thresholds.
+func (p *super) pruneRows(s *slot) {
 	for i := range s.tables {
 		r := &s.tables[i]
-		n := len(r.unique.Keys)
-		p.zeros = grow(p.zeros, n)
-		clear(p.zeros)
-		r.seen, r.excess = grow(r.seen, len(r.values)), grow(r.excess, n)
+		p.findLimits(s, i)
+		r.seen, r.excess = grow(r.seen, len(r.values)), grow(r.excess, len(r.unique.Keys))
 		copy(r.seen, r.values)
-		supernet.Prune(p.rows(r.seen, r.width), p.rows(r.values, r.width), p.zeros, thresholds[i:i+1], p.norm, r.excess)
+		supernet.Prune(p.rows(r.seen, r.width), p.rows(r.values, r.width), p.limit, p.limits, p.norm, r.excess)
 	}
+}
+
+// findLimits sets the thresholds that the rows of a table are compared with.
+func (p *super) findLimits(s *slot, table int) {
+	r, n := &s.tables[table], len(s.tables[table].unique.Keys)
+	p.limit = grow(p.limit, n)
+	clear(p.limit)
+	p.limits = append(p.limits[:0], s.dense.values[p.thresholds][table])
+	if p.own < 0 {
+		return
+	}
+	p.limits = grow(p.limits, n)
+	for u := range n {
+		p.limit[u], p.limits[u] = int32(u), p.rowLimit(s.dense.values[p.thresholds][table], r.values[u*r.width:])
+	}
+}
+
+// rowLimit is the threshold of a row under that of its table.
+func (p *super) rowLimit(table float32, row []float32) float32 {
+	if p.own < 0 {
+		return table
+	}
+	return table + row[p.own]
 }
 
 // mask draws the lane's prefixes and applies them to the model's input.
@@ -195,9 +227,17 @@ func (p *super) pruneGradient(s *slot) {
 	}
 	for i := range s.tables {
 		r := &s.tables[i]
-		p.zeros = grow(p.zeros, len(r.unique.Keys))
-		clear(p.zeros)
-		supernet.PruneBackward(p.rows(r.grads, r.width), p.rows(r.values, r.width), p.zeros, p.norm, r.excess, d[i:i+1], p.instead(r))
+		p.findLimits(s, i)
+		p.dLimits = grow(p.dLimits, len(p.limits))
+		clear(p.dLimits)
+		supernet.PruneBackward(p.rows(r.grads, r.width), p.rows(r.values, r.width), p.limit, p.norm, r.excess, p.dLimits, p.instead(r))
+		if p.own < 0 {
+			d[i] = p.dLimits[0]
+			continue
+		}
+		for u, v := range p.dLimits {
+			r.grads[u*r.width+p.own] = v
+		}
 	}
 	supernet.Regularise(s.dense.values[p.thresholds], p.weight, float32(s.data.N)/float32(s.batch), d)
 }
@@ -213,7 +253,10 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 	if n := len(o.Above); n > 0 && n != len(o.Candidates) {
 		return nil, fmt.Errorf("%d candidates with the kept rows of %d", len(o.Candidates), n)
 	}
-	widths := make([][]int, len(o.Candidates)) // by field
+	if n := len(o.Dims); n > 0 && n != len(o.Candidates) {
+		return nil, fmt.Errorf("%d candidates with the dimensions of %d", len(o.Candidates), n)
+	}
+	drop := make([][][]int, len(o.Candidates)) // the dimensions that are not seen, by field
 	acc := make([]*eval.Accumulator, len(o.Candidates))
 	for i, c := range o.Candidates {
 		if c.Fields() != len(t.plan.Tables) {
@@ -222,16 +265,25 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 		if len(o.Above) > 0 && len(o.Above[i]) != len(t.plan.Tables) {
 			return nil, fmt.Errorf("candidate %d has the kept rows of %d tables, there are %d", i, len(o.Above[i]), len(t.plan.Tables))
 		}
+		if len(o.Dims) > 0 && len(o.Dims[i]) != len(t.plan.Tables) {
+			return nil, fmt.Errorf("candidate %d has the dimensions of %d tables, there are %d", i, len(o.Dims[i]), len(t.plan.Tables))
+		}
 		acc[i] = &eval.Accumulator{}
 		for _, table := range p.tables {
-			widths[i] = append(widths[i], min(c.Width(table), p.dim))
+			var dropped []int
+			for d := range p.dim {
+				if len(o.Dims) > 0 && !slices.Contains(o.Dims[i][table], d) || len(o.Dims) == 0 && d >= c.Width(table) {
+					dropped = append(dropped, d)
+				}
+			}
+			drop[i] = append(drop[i], dropped)
 		}
 	}
 	var full []float32
 	err := t.scan(ctx, split, version, parts(lo, hi, o.Share), func(s *slot, _ int64) error {
 		t.fill(s)
 		full = append(full[:0], t.input[p.column]...)
-		for i, w := range widths {
+		for i := range drop {
 			if len(o.Above) > 0 && (i == 0 || !slices.Equal(o.Above[i], o.Above[i-1])) {
 				p.drop(s, o.Above[i])
 				t.substitute(s)
@@ -239,7 +291,7 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 				full = append(full[:0], t.input[p.column]...)
 			}
 			copy(t.input[p.column], full)
-			supernet.MaskFields(t.input[p.column], s.data.N, p.dim, w)
+			supernet.MaskDims(t.input[p.column], s.data.N, p.dim, drop[i])
 			acc[i].Add(t.score(s), s.data.Labels, s.data.Groups)
 		}
 		return nil

@@ -3,9 +3,12 @@ package trainer_test
 import (
 	"bytes"
 	"context"
+	"math"
+	"slices"
 	"testing"
 
 	"github.com/fathom-train/fathom/compute/eval"
+	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/coordinator/search"
 )
@@ -268,6 +271,74 @@ func TestGatesAreTrained(t *testing.T) {
 	}
 }
 
+// Gates of dimensions are trained by whichever workers and shards, all are at 1 first,
+// and candidates of single dimensions are scored as such.
+func TestGatesOfDimensions(t *testing.T) {
+	ctx := context.Background()
+	spec := "spec.search={strategy: dnis, gates: {kind: dimension, learning_rate: 0.1, warmup: 0.1}}"
+	cl := newCluster(t, parse(t, spec), 1)
+	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+	other := newCluster(t, parse(t, spec), 3)
+	other.trainAll(t, [][]int{{3}, {1, 2}, {0}}, other.steps())
+	if cl.hash() != other.hash() {
+		t.Error("another model on other workers and shards")
+	}
+	tr := cl.trainer(t)
+	survey, err := tr.Survey(ctx, cl.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := newCluster(t, parse(t, spec), 1)
+	before, err := first.trainer(t).Survey(ctx, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for f, gates := range survey.Gates {
+		if !slices.Equal(before.Gates[f], []float32{1, 1, 1, 1}) {
+			t.Errorf("field %d begins with gates %v", f, before.Gates[f])
+		}
+		for _, v := range gates {
+			if v < -0.5 || v > 1.5 { // one update of four times the mean and the penalty
+				t.Errorf("field %d has gates %v", f, gates)
+			}
+			if v != 1 {
+				moved++
+			}
+		}
+	}
+	if !survey.ByDimension || len(survey.Gates) != 6 || moved < 12 {
+		t.Errorf("gates %v, %d moved", survey.Gates, moved)
+	}
+
+	split, _ := cl.data.Split("valid")
+	widths := search.NewCandidate([]int{2, 2, 2, 2, 2, 2})
+	dims := func(d ...int) [][]int { return [][]int{d, d, d, d, d, d} }
+	score := func(o search.Order) []string {
+		t.Helper()
+		o.Share = 1
+		all, err := tr.EvaluateCandidates(ctx, "valid", cl.steps(), 0, split.Rows(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []string
+		for _, a := range all {
+			text = append(text, string(a.Append(nil)))
+		}
+		return text
+	}
+	prefix := score(search.Order{Candidates: []search.Candidate{widths}})
+	single := score(search.Order{Candidates: []search.Candidate{widths, widths, widths}, Dims: [][][]int{dims(0, 1), dims(1, 3), dims(0, 1)}})
+	if single[0] != prefix[0] || single[2] != prefix[0] || single[1] == prefix[0] {
+		t.Error("dimensions 0 and 1 are not the prefix of width 2, or 1 and 3 are")
+	}
+	for _, bad := range [][][][]int{{dims(0)[:2]}, {dims(0), dims(0)}} {
+		if _, err := tr.EvaluateCandidates(ctx, "valid", cl.steps(), 0, 10, search.Order{Candidates: []search.Candidate{widths}, Share: 1, Dims: bad}); err == nil {
+			t.Errorf("dimensions %v of one candidate for six tables were taken", bad)
+		}
+	}
+}
+
 // Of a supernet whose gates cost much, those of the fields without influence close
 // first: dnis finds the planted ones.
 func TestSoftWidthsOfUselessFieldsShrink(t *testing.T) {
@@ -339,5 +410,86 @@ func TestThresholdsAreTrained(t *testing.T) {
 		if v == 0 {
 			t.Errorf("the threshold of field %d did not move", f)
 		}
+	}
+}
+
+// With a threshold for every row, a step moves them, together with what their table
+// shares, by as much as it moves the table's without; the survey compares every row
+// with its own.
+func TestEveryRowMayHaveAThreshold(t *testing.T) {
+	ctx := context.Background()
+	spec := func(per string) string {
+		return "spec.search={sampling: none, pruning: {learning_rate: 0.1, weight: 0.01, per: " + per + "}}"
+	}
+	sums := func(per string) []float64 {
+		cl := newCluster(t, parse(t, spec(per)), 1)
+		cl.trainAll(t, [][]int{{0, 1, 2, 3}}, 1)
+		survey, err := cl.trainer(t).Survey(ctx, 1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := make([]float64, len(survey.Tables))
+		for i := range all {
+			all[i] = float64(survey.Thresholds[i])
+			_, w, rows, err := cl.states[0].Scan(run, 1, uint16(i), 0, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for u := 5; per == job.PerFeature && u < rows*6; u += 6 {
+				all[i] += float64(w[u])
+			}
+		}
+		return all
+	}
+	field, feature := sums(job.PerField), sums(job.PerFeature)
+	for i := range field {
+		if d := math.Abs(field[i] - feature[i]); field[i] == 0 || d > 1e-5*math.Abs(field[i]) {
+			t.Errorf("table %d: its threshold is %v, those of its rows come to %v", i, field[i], feature[i])
+		}
+	}
+
+	cl := newCluster(t, parse(t, spec(job.PerFeature)), 1)
+	cl.trainAll(t, [][]int{{0, 1, 2, 3}}, cl.steps())
+	other := newCluster(t, parse(t, spec(job.PerFeature)), 3)
+	other.trainAll(t, [][]int{{3}, {1, 2}, {0}}, other.steps())
+	if cl.hash() != other.hash() {
+		t.Error("another model on other workers and shards")
+	}
+	var instead []string // with a vector for pruned rows, on one shard and on three
+	for _, shards := range []int{1, 3} {
+		c := newCluster(t, parse(t, "spec.search={oov: true, pruning: {learning_rate: 0.1, weight: 0.01, per: feature}}"), shards)
+		c.trainAll(t, [][]int{{3}, {1, 2}, {0}}, c.steps())
+		instead = append(instead, c.hash())
+	}
+	if instead[0] != instead[1] || instead[0] == cl.hash() {
+		t.Errorf("models %v with a vector for pruned rows", instead)
+	}
+	survey, err := cl.trainer(t).Survey(ctx, cl.steps(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differ := false
+	for i, of := range survey.Tables {
+		_, w, rows, err := cl.states[0].Scan(run, cl.steps(), uint16(i), 0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, shared := int64(0), int64(0)
+		for u := range rows {
+			row, at := w[u*6:(u+1)*6], survey.Thresholds[i] // first-order weight, embedding, threshold
+			if supernet.L1.Keeps(row[1:5], at+row[5]) {
+				kept++
+			}
+			if supernet.L1.Keeps(row[1:5], at) {
+				shared++
+			}
+		}
+		if of.Kept != kept || of.Rows != int64(rows) {
+			t.Errorf("table %d: the survey keeps %d of %d rows, want %d of %d", i, of.Kept, of.Rows, kept, rows)
+		}
+		differ = differ || kept != shared
+	}
+	if !differ {
+		t.Error("what rows add to their threshold makes no difference: the test sees nothing")
 	}
 }

@@ -39,6 +39,7 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		if err != nil {
 			return nil, err
 		}
+		s.ByDimension = t.cfg.Job.Spec.Search.ByDimension()
 		s.Gates = make([][]float32, len(s.Tables))
 		per := len(values) / p.gates.Fields
 		for f, table := range p.tables { // of fields that share a table, the first
@@ -68,22 +69,23 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		err := t.cfg.Client.Scan(ctx, at, version, uint16(i), func(keys []shard.Key, weights []float32) error {
 			width := len(weights) / len(keys)
 			for u := range keys {
-				e := weights[u*width+p.off : u*width+p.off+p.dim]
+				row := weights[u*width : (u+1)*width]
+				e := row[p.off : p.off+p.dim]
 				of.Rows++
 				if t.plan.Tables[i].OOV && keys[u] == embedding.OOVKey {
 					of.Kept++ // whatever its norm
 					continue
 				}
-				if s.Thresholds != nil && !p.norm.Keeps(e, s.Thresholds[i]) {
+				if s.Thresholds != nil && !p.norm.Keeps(e, p.rowLimit(s.Thresholds[i], row)) {
 					continue
 				}
 				of.Kept++
 				if p.uses {
-					of.Classes[search.Class(p.norm.Importance(e, weights[(u+1)*width-1]))]++
+					of.Classes[search.Class(p.norm.Importance(e, row[width-1]))]++
 				}
 				if p.soft {
-					row := supernet.Rows{Values: e, Stride: p.dim, Width: p.dim}
-					supernet.Soft(row, row, 1, s.Thresholds[i])
+					left := supernet.Rows{Values: e, Stride: p.dim, Width: p.dim}
+					supernet.Soft(left, left, 1, s.Thresholds[i])
 				}
 				for k, v := range e {
 					of.Moments[k].Add(float64(v) * float64(v))
