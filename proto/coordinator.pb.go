@@ -3011,7 +3011,7 @@ type Carry struct {
 	Weights       bool                   `protobuf:"varint,4,opt,name=weights,proto3" json:"weights,omitempty"` // keep the first weights of every column
 	From          uint32                 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`       // id of the table of the phase before
 	Always        uint64                 `protobuf:"varint,6,opt,name=always,proto3" json:"always,omitempty"`   // key of a row that is taken over whatever it is; 0: none
-	Times         string                 `protobuf:"bytes,7,opt,name=times,proto3" json:"times,omitempty"`      // column of one weight: norm times it must be above least, too
+	Times         string                 `protobuf:"bytes,7,opt,name=times,proto3" json:"times,omitempty"`      // column of counts: the importance by it must be above least, too
 	Least         float32                `protobuf:"fixed32,8,opt,name=least,proto3" json:"least,omitempty"`
 	Plus          string                 `protobuf:"bytes,9,opt,name=plus,proto3" json:"plus,omitempty"`          // column of one weight that is added to above
 	Dims          []uint32               `protobuf:"varint,10,rep,packed,name=dims,proto3" json:"dims,omitempty"` // weights of column that are kept; empty: the first ones

@@ -47,9 +47,24 @@ func abs(v float32) float32 { return math.Float32frombits(math.Float32bits(v) &^
 // Keeps tells whether a row stays under a threshold: its norm is strictly above.
 func (n Norm) Keeps(e []float32, threshold float32) bool { return n.Of(e)-threshold > 0 }
 
-// Importance ranks the rows of a table: what a row says, times how often it is asked.
-// The norm alone ranks rows of values that occur a few times with the others.
-func (n Norm) Importance(e []float32, uses float32) float32 { return n.Of(e) * uses }
+// Uses is what a supernet counts of the samples that have the value of a row: how many
+// they are, and how many of them have the label 1, both times UsesUnit.
+const Uses = 2
+
+// UsesUnit is what one sample counts. It is a power of two, and so small that counts
+// that are pushed like gradients do not matter in the norm of all.
+const UsesUnit = 1. / (1 << 30)
+
+// Importance ranks the rows of a table: what a row says, times the variance of the
+// labels of the samples that have its value, summed over them: n p (1-p) when n samples
+// have it, a share p of them the label 1. A value whose samples all have the same label
+// needs no embedding, its first-order weight says it. The share is that of one sample
+// more, half of it with the label 1, so that these values are in order, too.
+func (n Norm) Importance(e, uses []float32) float32 {
+	all, ones := uses[0], uses[1]
+	p := float32(ones+UsesUnit/2) / float32(all+UsesUnit)
+	return n.Of(e) * float32(all*float32(p*(1-p)))
+}
 
 // Surrogate is the derivative that training uses for the step function
 // [x > 0]: the long-tail estimator of OptEmbed (section 3.2; Xu and Cheung

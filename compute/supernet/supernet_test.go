@@ -482,3 +482,25 @@ func TestParametersAreExact(t *testing.T) {
 		t.Errorf("%d bytes", got)
 	}
 }
+
+// What is most important has labels of both kinds, often; of values with one label only
+// the length of the row decides.
+func TestImportance(t *testing.T) {
+	t.Parallel()
+	uses := func(all, ones float32) []float32 { return []float32{all * UsesUnit, ones * UsesUnit} }
+	long, short := []float32{3, -1}, []float32{1, 0}
+	for _, c := range []struct {
+		e, uses []float32
+		want    float64
+	}{
+		{long, uses(100, 50), 4 * 100 * 0.25},
+		{long, uses(99, 9), 4 * 99 * (9.5 / 100) * (90.5 / 100)},
+		{long, uses(1, 1), 4 * 1 * 0.75 * 0.25},
+		{short, uses(1, 0), 1 * 1 * 0.25 * 0.75},
+		{short, uses(0, 0), 0},
+	} {
+		if got := float64(L1.Importance(c.e, c.uses)) / UsesUnit; math.Abs(got-c.want) > 1e-5*c.want {
+			t.Errorf("%v with %v: importance %v, want %v", c.e, c.uses, got, c.want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/fathom-train/fathom/compute/model"
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/compute/supernet"
 )
 
 // Column is one part of every row of a table: Width weights that share an
@@ -64,21 +65,17 @@ func (j *Job) Embedding() (*embedding.Plan, error) {
 				plan.Tables[i].Extend(model.Column{Name: ThresholdColumn, Width: 1})
 			}
 			if len(s.Rows) > 0 {
-				plan.Tables[i].Extend(model.Column{Name: UsesColumn, Width: 1})
+				plan.Tables[i].Extend(model.Column{Name: UsesColumn, Width: supernet.Uses})
 			}
 		}
 	}
 	return plan, err
 }
 
-// UsesColumn is a column of a supernet that chooses rows: how often the value of a
-// row has occurred in training, times UsesUnit, as far as the learning rates were not
-// lowered. Workers push it as a gradient, whose size the unit keeps far below that of any other, so that it does not count in the
-// norm that gradients are clipped by.
-const (
-	UsesColumn = "uses"
-	UsesUnit   = 1. / (1 << 30)
-)
+// UsesColumn is a column of a supernet that chooses rows: what it counts of the samples
+// that have the value of a row (supernet.Uses), as far as the learning rates were not
+// lowered. Workers push it as a gradient.
+const UsesColumn = "uses"
 
 // ThresholdColumn is a column of a supernet with a threshold for every row: what the
 // row adds to the threshold of its table.

@@ -22,8 +22,8 @@ type Carry struct {
 	Above  float32       `json:"above,omitempty"`
 	// Plus is a column of one weight, which is added to Above. Empty: none is.
 	Plus string `json:"plus,omitempty"`
-	// Times is a column of one weight: a row's importance, by it, must be above Least
-	// as well. Empty: it need not.
+	// Times is a column of supernet.Uses weights: a row's importance, by it, must be above
+	// Least as well. Empty: it need not.
 	Times string  `json:"times,omitempty"`
 	Least float32 `json:"least,omitempty"`
 	// Always is the key of a row that is taken over whatever it is; 0: none.
@@ -135,8 +135,8 @@ func carry(to, from *table.Table, c Carry) error {
 	if c.Column != "" && norm.width < 0 {
 		return fmt.Errorf("the table of the phase before has no column %q", c.Column)
 	}
-	if c.Times != "" && (times.width != 1 || c.Column == "") {
-		return fmt.Errorf("the table of the phase before has no column %q of one weight, or rows are taken over without a norm", c.Times)
+	if c.Times != "" && (times.width != supernet.Uses || c.Column == "") {
+		return fmt.Errorf("the table of the phase before has no column %q of %d weights, or rows are taken over without a norm", c.Times, supernet.Uses)
 	}
 	if c.Plus != "" && (plus.width != 1 || c.Column == "") {
 		return fmt.Errorf("the table of the phase before has no column %q of one weight, or rows are taken over without a norm", c.Plus)
@@ -149,7 +149,7 @@ func carry(to, from *table.Table, c Carry) error {
 		if c.Plus != "" {
 			above += w[plus.from]
 		}
-		return c.Norm.Keeps(e, above) && (c.Times == "" || c.Norm.Importance(e, w[times.from]) > c.Least)
+		return c.Norm.Keeps(e, above) && (c.Times == "" || c.Norm.Importance(e, w[times.from:times.from+times.width]) > c.Least)
 	}
 	from.Scan(0, from.Rows(), func(k shard.Key, w []float32) {
 		if !keeps(k, w) {

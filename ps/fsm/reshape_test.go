@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fathom-train/fathom/compute/optim"
+	"github.com/fathom-train/fathom/compute/random"
 	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/ps/table"
 	"github.com/fathom-train/fathom/ps/wire"
@@ -148,17 +149,19 @@ func TestReshapeKeepsRowsAboveTheThresholdAndNarrowsThem(t *testing.T) {
 func TestReshapeKeepsWhatIsImportant(t *testing.T) {
 	t.Parallel()
 	s := example(2, 1)
+	s.Tables[0].Columns = append(s.Tables[0].Columns, table.Column{Name: "uses", Width: supernet.Uses, Init: random.Init{Kind: random.Uniform, Scale: 3},
+		Optimizer: optim.Config{Name: optim.SGD, LearningRate: 1}})
 	st := configured(t, s)
 	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
 	before := weightsOf(t, []*State{st}, 3)
-	c := Carry{Table: 0, Column: "embedding", Norm: supernet.L1, Above: 0.1, Times: "linear", Least: 0.001}
+	c := Carry{Table: 0, Column: "embedding", Norm: supernet.L1, Above: 0.1, Times: "uses", Least: 0.001}
 	if r := st.Apply(index+1, configure(t, narrowed(s, 4, c))); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	after := weightsOf(t, []*State{st}, 4)
 	for k, w := range before {
 		_, there := after[k]
-		if want := supernet.L1.Of(w[1:]) > 0.1 && supernet.L1.Of(w[1:])*w[0] > 0.001; there != want {
+		if want := supernet.L1.Of(w[1:5]) > 0.1 && supernet.L1.Importance(w[1:5], w[5:]) > 0.001; there != want {
 			t.Errorf("row %v is there: %v", w, there)
 		}
 	}

@@ -30,7 +30,8 @@ type super struct {
 	// column is the model's column that is masked, dim its width, off where it
 	// stands in a row.
 	column, dim, off int
-	// uses says that the last column of every row counts its uses (job.UsesColumn).
+	// uses says that the last column of every row counts what has its value
+	// (job.UsesColumn).
 	uses bool
 	// tables names the table of every field.
 	tables []int
@@ -127,22 +128,29 @@ func (p *super) drop(s *slot, above []float32) {
 		r.seen = append(r.seen[:len(r.seen)], r.values[len(r.seen):]...) // as they are, unless pruned
 		for u := range r.unique.Keys {
 			row := r.values[u*r.width : (u+1)*r.width]
-			if !(p.norm.Importance(row[p.off:p.off+p.dim], row[r.width-1]) > above[i]) {
+			if !(p.norm.Importance(row[p.off:p.off+p.dim], row[r.width-supernet.Uses:]) > above[i]) {
 				clear(r.seen[u*r.width+p.off:][:p.dim])
 			}
 		}
 	}
 }
 
-// countUses sets the gradient of the uses of the slot's rows.
+// countUses sets the gradients of what is counted of the slot's rows.
 func (p *super) countUses(s *slot) {
 	if p == nil || !p.uses {
 		return
 	}
-	for i := range s.tables {
-		r := &s.tables[i]
-		for u, n := range r.unique.Counts {
-			r.grads[(u+1)*r.width-1] = -float32(n) * job.UsesUnit
+	next := make([]int, len(s.tables)) // occurrences so far
+	for at, entry := 0, 0; at < s.data.N; at++ {
+		for _, table := range p.tables {
+			r := &s.tables[table]
+			for range s.data.Offsets[entry+1] - s.data.Offsets[entry] {
+				g := r.grads[(int(r.unique.Index[next[table]])+1)*r.width-supernet.Uses:]
+				g[0] -= supernet.UsesUnit
+				g[1] -= supernet.UsesUnit * s.data.Labels[at]
+				next[table]++
+			}
+			entry++
 		}
 	}
 }

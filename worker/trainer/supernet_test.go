@@ -11,6 +11,7 @@ import (
 	"github.com/fathom-train/fathom/compute/supernet"
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/coordinator/search"
+	"github.com/fathom-train/fathom/worker/dataset"
 )
 
 const supernetJob = `spec.search={pruning: {learning_rate: 0.1, weight: 0.01}}`
@@ -104,18 +105,31 @@ func TestCandidatesAreScoredWithoutTheirDroppedRows(t *testing.T) {
 		if n != of.Kept || n == 0 {
 			t.Errorf("table %d: norms of %d rows, %d are kept", i, n, of.Kept)
 		}
-		// The last column of a row is how often its value occurred.
+		// The last column of a row is how often its value occurred, and with the label 1.
 		_, w, _, err := cl.states[0].Scan(run, cl.steps(), uint16(i), 0, int(of.Rows))
 		if err != nil {
 			t.Fatal(err)
 		}
 		train, _ := cl.data.Split("train")
-		uses, width := 0.0, len(w)/int(of.Rows)
+		uses, ones, width := 0.0, 0.0, len(w)/int(of.Rows)
 		for u := width - 1; u < len(w); u += width {
-			uses += float64(w[u]) / job.UsesUnit
+			uses += float64(w[u-1]) / supernet.UsesUnit
+			ones += float64(w[u]) / supernet.UsesUnit
 		}
-		if want := float64(train.Rows()) * float64(cl.job.Spec.Train.Epochs); width != 1+4+1 || uses != want {
+		epochs := float64(cl.job.Spec.Train.Epochs)
+		if want := float64(train.Rows()) * epochs; width != 1+4+2 || uses != want {
 			t.Errorf("table %d has rows of %d weights, used %v times, want %v", i, width, uses, want)
+		}
+		var b dataset.Batch
+		if err := train.Read(ctx, &b, 0, train.Rows()); err != nil {
+			t.Fatal(err)
+		}
+		want := 0.0
+		for _, y := range b.Labels {
+			want += float64(y) * epochs
+		}
+		if ones != want {
+			t.Errorf("table %d counts the label 1 %v times, want %v", i, ones, want)
 		}
 	}
 	split, _ := cl.data.Split("valid")

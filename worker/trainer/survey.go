@@ -81,7 +81,7 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 				}
 				of.Kept++
 				if p.uses {
-					of.Classes[search.Class(p.norm.Importance(e, row[width-1]))]++
+					of.Classes[search.Class(p.norm.Importance(e, row[width-supernet.Uses:]))]++
 				}
 				if p.soft {
 					left := supernet.Rows{Values: e, Stride: p.dim, Width: p.dim}
