@@ -15,13 +15,12 @@ import (
 // made in one burst: in a large table each waits for an address translation,
 // and only in a burst do these overlap.
 
-// How many keys go together: more when only a line or two of each row are read,
-// fewer when whole rows are, which else would leave the nearest cache before
-// their turn.
+// How many keys go together: as many accesses as the nearest cache has under way
+// when a line or two are read of each, fewer when whole rows are, which else would
+// leave that cache before their turn.
 const (
-	gatherGroup = 16
+	group       = 16
 	updateGroup = 8
-	group       = max(gatherGroup, updateGroup)
 )
 
 // none is the row of a key that has none.
@@ -36,16 +35,15 @@ type walk struct {
 	table  *Table
 	keys   [3][]shard.Key
 	rest   []shard.Key
-	size   int // of a group, at most group
 	lines  int // of a row, to ask for
-	hashes [3][group]uint64
-	rows   [2][group]uint32 // none if not yet found
+	hashes [3][updateGroup]uint64
+	rows   [2][updateGroup]uint32 // none if not yet found
 	at     [group]unsafe.Pointer
 }
 
 // start begins a walk: after next the first group is the current one.
-func (w *walk) start(t *Table, keys []shard.Key, size, lines int) {
-	w.table, w.rest, w.size, w.lines = t, keys, size, lines
+func (w *walk) start(t *Table, keys []shard.Key, lines int) {
+	w.table, w.rest, w.lines = t, keys, lines
 	w.next()
 	w.next()
 }
@@ -55,7 +53,7 @@ func (w *walk) next() {
 	w.keys[0], w.keys[1] = w.keys[1], w.keys[2]
 	w.hashes[0], w.hashes[1] = w.hashes[1], w.hashes[2]
 	w.rows[0] = w.rows[1]
-	n := min(w.size, len(w.rest))
+	n := min(updateGroup, len(w.rest))
 	w.keys[2], w.rest = w.rest[:n], w.rest[n:]
 	index := &w.table.index
 	for i, k := range w.keys[2] {
@@ -84,33 +82,6 @@ func lines(n, stride int) int {
 	return min((n+59)/64+1, linesMax)
 }
 
-// Gather writes the weights of keys, [len(keys), Width], those of Init where a
-// key has no row.
-func (t *Table) Gather(dst []float32, keys []shard.Key) {
-	var w walk
-	w.start(t, keys, gatherGroup, lines(4*t.width, t.stride))
-	for w.next(); len(w.keys[0]) > 0; w.next() {
-		for i, k := range w.keys[0] {
-			row := w.rows[0][i]
-			if row == none {
-				row = t.index.find(k, w.hashes[0][i])
-			}
-			out := dst[i*t.width : (i+1)*t.width : (i+1)*t.width]
-			switch {
-			case row == none && t.schema.Closed:
-				clear(out)
-			case row == none:
-				t.Init(out, k)
-			case len(out) == 16:
-				*(*[16]float32)(out) = *(*[16]float32)(t.at(row))
-			default:
-				copy(out, t.floats(t.at(row)))
-			}
-		}
-		dst = dst[len(w.keys[0])*t.width:]
-	}
-}
-
 // UpdateRows applies one step's gradients, [len(keys), Width], to rows, creating
 // those that are absent, in the order of the keys. counts has the occurrences of
 // each key; nil stands for step's count. Unless before is nil it gets the weights
@@ -121,7 +92,7 @@ func (t *Table) UpdateRows(before []float32, keys []shard.Key, counts []uint32, 
 		panic(fmt.Sprintf("ps/table: BUG: %d gradients for %d rows of width %d", len(g), len(keys), t.width))
 	}
 	var w walk
-	w.start(t, keys, updateGroup, lines(t.stride, t.stride))
+	w.start(t, keys, lines(t.stride, t.stride))
 	var old []float32
 	size := t.RowBefore()
 	for w.next(); len(w.keys[0]) > 0; w.next() {

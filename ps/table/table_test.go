@@ -253,26 +253,42 @@ func TestHashDoesNotDependOnOrderOrCutOfRows(t *testing.T) {
 	}
 }
 
+// Rows of two columns and of one of 16, whose copy is a case of its own; keys that
+// are there and others; key 0, which is what an empty slot of the index has, in
+// one table and not in another; numbers around a block of lookups.
 func TestGatherReadsAnyNumberOfRows(t *testing.T) {
 	t.Parallel()
-	tab := open(t, schema(1), 1)
-	for k := range shard.Key(50) {
-		tab.Update(2*k, gradient(5, k, 1), optim.At(1))
-	}
+	wide := Schema{ID: 2, Name: "wide", Columns: []Column{
+		{Name: "embedding", Width: 16, Init: random.Init{Kind: random.Normal, Scale: .1}, Optimizer: optim.Config{Name: optim.SGD}},
+	}}
+	sizes := []int{gatherBlock - 1, gatherBlock, gatherBlock + 1, 2*gatherBlock + 20}
 	for n := range 100 {
-		keys, want := make([]shard.Key, n), make([]float32, 5*n)
-		for i := range keys {
-			keys[i] = shard.Key((i*37 + n) % 100)
-			if row, ok := tab.Row(keys[i]); ok {
-				copy(want[5*i:], row[:5])
-			} else {
-				tab.Init(want[5*i:5*i+5], keys[i])
-			}
+		sizes = append(sizes, n)
+	}
+	for first, s := range []Schema{schema(1), wide} {
+		tab := open(t, s, 1)
+		w := tab.Width()
+		for k := shard.Key(first); k < 50; k++ {
+			tab.Update(2*k, gradient(w, k, 1), optim.At(1))
 		}
-		got := make([]float32, 5*n)
-		tab.Gather(got, keys)
-		if !slices.Equal(got, want) {
-			t.Fatalf("%d rows: got %v, want %v", n, got, want)
+		for _, n := range sizes {
+			keys, want := make([]shard.Key, n), make([]float32, w*n)
+			for i := range keys {
+				keys[i] = shard.Key((i*37 + n) % 100)
+				if row, ok := tab.Row(keys[i]); ok {
+					copy(want[w*i:], row[:w])
+				} else {
+					tab.Init(want[w*i:w*i+w], keys[i])
+				}
+				if _, ok := tab.Row(keys[i]); ok != (keys[i]%2 == 0 && keys[i] >= 2*shard.Key(first)) {
+					t.Fatalf("table %q: a row of key %d is %v", s.Name, keys[i], ok)
+				}
+			}
+			got := make([]float32, w*n)
+			tab.Gather(got, keys)
+			if !slices.Equal(got, want) {
+				t.Fatalf("table %q, %d rows: got %v, want %v", s.Name, n, got, want)
+			}
 		}
 	}
 }
