@@ -79,9 +79,10 @@ type Member struct{ Node, Address string }
 // transport carries one request to a shard and its answer back; i is the
 // shard's place in the routes.
 type transport interface {
-	// pull's reuse says that body is not needed any more.
-	pull(ctx context.Context, i int, body []byte) (reply []byte, reuse bool, err error)
-	push(ctx context.Context, i int, body []byte) error
+	// pull sends buf's body. Its reuse says that buf is not needed any more.
+	pull(ctx context.Context, i int, buf *request) (reply []byte, reuse bool, err error)
+	// push says whether it keeps body, when it succeeds.
+	push(ctx context.Context, i int, body []byte) (kept bool, err error)
 	version(ctx context.Context, i int) (uint64, error)
 	scan(ctx context.Context, i int, req *proto.ScanRequest) (*proto.ScanReply, error)
 	partial(ctx context.Context, i int, req *proto.PartialRequest) (*proto.PartialReply, error)
@@ -101,8 +102,9 @@ type Client struct {
 
 // request is what one call to one shard needs, reused.
 type request struct {
-	body []byte
-	push *wire.PushBuilder
+	body  []byte // of a pull
+	reply []byte // memory for the answer, where the transport has a use for it
+	push  *wire.PushBuilder
 }
 
 func newClient(run uint64, t transport) *Client {
@@ -163,12 +165,12 @@ func (c *Client) pullShard(ctx context.Context, i int, route Route, version uint
 	}
 	buf := c.buffers.Get().(*request)
 	buf.body = req.Append(buf.body[:0])
-	reply, reuse, err := c.transport.pull(ctx, i, buf.body)
+	reply, reuse, err := c.transport.pull(ctx, i, buf)
 	if err != nil {
 		return fmt.Errorf("pull shard %d at version %d: %w", route.Shard, version, err)
 	}
 	if reuse {
-		c.buffers.Put(buf) // only now: a call that failed may still be sending it
+		defer c.buffers.Put(buf) // not before: a call that failed may still be sending it
 	}
 	got, values, err := wire.ParsePullReply(reply)
 	if err != nil {
@@ -221,9 +223,12 @@ func (c *Client) pushShard(ctx context.Context, i int, route Route, id wire.Push
 		buf.push.Dense(d, grads.Dense[d])
 	}
 	header := wire.PushHeader{Run: c.run, Shard: uint32(route.Shard)}
-	buf.body = wire.AppendPushBody(buf.body[:0], header, buf.push.Chunks())
-	if err := c.transport.push(ctx, i, buf.body); err != nil {
+	kept, err := c.transport.push(ctx, i, buf.push.Body(header))
+	if err != nil {
 		return fmt.Errorf("push step %d lane %d to shard %d: %w", id.Step, id.Lane, route.Shard, err)
+	}
+	if kept {
+		buf.push.Leave()
 	}
 	c.buffers.Put(buf) // only now: a call that failed may still be sending it
 	return nil

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func (s *server) Pull(ctx context.Context, f *proto.Frame) (*proto.Frame, error)
 	if err := wire.ParsePullRequest(f.GetBody(), &req); err != nil {
 		return nil, err
 	}
-	body, _, err := s.local.pull(ctx, s.place(req.Shard), f.GetBody())
+	body, _, err := s.local.pull(ctx, s.place(req.Shard), &request{body: f.GetBody()})
 	var gone *GoneError
 	if errors.As(err, &gone) {
 		return nil, refuse(codes.FailedPrecondition, &proto.Refusal{Reason: proto.Reason_REASON_VERSION_GONE, Version: gone.Version})
@@ -169,7 +170,8 @@ func (s *server) Push(ctx context.Context, f *proto.Frame) (*proto.Frame, error)
 	if err != nil {
 		return nil, err
 	}
-	return &proto.Frame{}, s.local.push(ctx, s.place(h.Shard), f.GetBody())
+	_, err = s.local.push(ctx, s.place(h.Shard), bytes.Clone(f.GetBody()))
+	return &proto.Frame{}, err
 }
 
 func (s *server) ShardStatus(ctx context.Context, r *proto.ShardStatusRequest) (*proto.ShardStatusReply, error) {

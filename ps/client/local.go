@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,16 +30,18 @@ type local struct {
 	applied []chan uint64
 }
 
-func (l *local) pull(ctx context.Context, i int, body []byte) (reply []byte, reuse bool, err error) {
+func (l *local) pull(ctx context.Context, i int, buf *request) (reply []byte, reuse bool, err error) {
 	var req wire.PullRequest
-	if err := wire.ParsePullRequest(body, &req); err != nil {
+	if err := wire.ParsePullRequest(buf.body, &req); err != nil {
 		return nil, false, err
 	}
-	reply, err = l.read(ctx, i, &req)
+	if reply, err = l.read(ctx, i, &req, buf.reply); err == nil {
+		buf.reply = reply
+	}
 	return reply, true, err
 }
 
-func (l *local) read(ctx context.Context, i int, req *wire.PullRequest) ([]byte, error) {
+func (l *local) read(ctx context.Context, i int, req *wire.PullRequest, memory []byte) ([]byte, error) {
 	state := l.states[i]
 	for {
 		changed := state.Changed()
@@ -48,7 +49,7 @@ func (l *local) read(ctx context.Context, i int, req *wire.PullRequest) ([]byte,
 		if err != nil {
 			return nil, err
 		}
-		reply, values := wire.NewPullReply(nil, req.Version, n)
+		reply, values := wire.NewPullReply(memory, req.Version, n)
 		err = state.Lookup(req.Version, req, values)
 		switch {
 		case err == nil:
@@ -67,21 +68,21 @@ func (l *local) read(ctx context.Context, i int, req *wire.PullRequest) ([]byte,
 	}
 }
 
-func (l *local) push(_ context.Context, i int, body []byte) error {
+// push keeps body: the state refers to its commands until their step is applied.
+func (l *local) push(_ context.Context, i int, body []byte) (kept bool, err error) {
 	_, chunks, err := wire.ParsePushBody(body)
 	if err != nil {
-		return err
+		return false, err
 	}
 	index := <-l.applied[i]
 	defer func() { l.applied[i] <- index }()
 	for _, chunk := range chunks {
 		index++
-		// The state keeps what it is given, the client sends from a buffer.
-		if r := l.states[i].Apply(index, bytes.Clone(chunk)); r.Err != nil {
-			return fmt.Errorf("%w: %w", errRefused, r.Err)
+		if r := l.states[i].Apply(index, chunk); r.Err != nil {
+			return false, fmt.Errorf("%w: %w", errRefused, r.Err)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 func (l *local) version(_ context.Context, i int) (uint64, error) {

@@ -127,13 +127,13 @@ type answer struct {
 	err   error
 }
 
-// pull asks the replicas for one answer. reuse says that nobody sends body any
-// more.
-func (r *remote) pull(ctx context.Context, i int, body []byte) (reply []byte, reuse bool, err error) {
+// pull asks the replicas for one answer. reuse says that nobody sends buf's body
+// any more.
+func (r *remote) pull(ctx context.Context, i int, buf *request) (reply []byte, reuse bool, err error) {
 	reuse = true
 	err = retry(ctx, func() error {
 		var once bool
-		reply, once, err = r.pullOnce(ctx, i, body)
+		reply, once, err = r.pullOnce(ctx, i, buf.body)
 		reuse = reuse && once
 		return err
 	})

@@ -62,7 +62,7 @@ func (c *Client) reduceRound(ctx context.Context, step uint64, round uint32) (mo
 		}
 		g.Go(func() error {
 			body := wire.AppendPushBody(nil, wire.PushHeader{Run: c.run, Shard: uint32(r.Shard)}, [][]byte{command})
-			if err := c.transport.push(gctx, i, body); err != nil {
+			if _, err := c.transport.push(gctx, i, body); err != nil {
 				return fmt.Errorf("send sums of step %d to shard %d: %w", step, r.Shard, err)
 			}
 			return nil

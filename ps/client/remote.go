@@ -91,9 +91,9 @@ func (r *remote) adopt(routes []Route) {
 	}
 }
 
-func (r *remote) push(ctx context.Context, i int, body []byte) error {
+func (r *remote) push(ctx context.Context, i int, body []byte) (kept bool, err error) {
 	var reply proto.Frame
-	return r.call(ctx, i, proto.ParameterServer_Push_FullMethodName, &proto.Frame{Body: body}, &reply)
+	return false, r.call(ctx, i, proto.ParameterServer_Push_FullMethodName, &proto.Frame{Body: body}, &reply)
 }
 
 // version asks the members in turn until one knows; any replica's answer is a

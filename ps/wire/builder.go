@@ -10,13 +10,14 @@ import (
 )
 
 // PushBuilder turns the gradients of one lane for one shard into commands. It
-// keeps the slices it is given until Chunks, and its buffers over Reset.
+// keeps the slices it is given until Chunks or Body, and its buffers over Reset.
 type PushBuilder struct {
 	id     PushID
 	rows   []RowSection
 	dense  []DenseSection
-	buf    []byte
-	starts []int // of the chunks in buf
+	buf    []byte // the body of a request, whose header comes last
+	size   int    // of the body before, if its memory was taken
+	starts []int  // of the chunks in buf
 	inTop  uint32
 	chunks [][]byte
 }
@@ -55,11 +56,14 @@ func (b *PushBuilder) Dense(id uint16, values []float32) {
 
 // Chunks returns the commands of the push, at least one, each at most MaxChunk
 // bytes. The bytes depend only on the id and the gradients, not on the order
-// of the calls. They are valid until Reset or the next call.
+// of the calls. They are valid until Reset or the next call of Chunks or Body.
 func (b *PushBuilder) Chunks() [][]byte {
 	slices.SortFunc(b.rows, func(x, y RowSection) int { return cmp.Compare(x.Table, y.Table) })
 	slices.SortFunc(b.dense, func(x, y DenseSection) int { return cmp.Compare(x.ID, y.ID) })
-	b.buf, b.starts = b.buf[:0], b.starts[:0]
+	if b.buf == nil {
+		b.buf = make([]byte, 0, b.size)
+	}
+	b.buf, b.starts = append(b.buf[:0], zeros[:bodyHeaderSize+framesHeaderSize]...), b.starts[:0]
 	b.begin()
 	for i, s := range b.rows {
 		if i > 0 && b.rows[i-1].Table == s.Table {
@@ -80,9 +84,22 @@ func (b *PushBuilder) Chunks() [][]byte {
 	return b.sealAll()
 }
 
+// Body returns what AppendPushBody makes of Chunks, without copying them. It is
+// valid as long as they are.
+func (b *PushBuilder) Body(h PushHeader) []byte {
+	chunks := b.Chunks()
+	putPushHeader(b.buf, h)
+	le.PutUint32(b.buf[bodyHeaderSize:], uint32(len(chunks)))
+	return b.buf
+}
+
+// Leave gives the memory of the last body and its chunks away: they stay valid.
+func (b *PushBuilder) Leave() { b.size, b.buf = len(b.buf), nil }
+
 // begin starts a chunk.
 func (b *PushBuilder) begin() {
 	b.inTop = 0
+	b.buf = append(b.buf, zeros[:frameHeaderSize]...)
 	b.starts = append(b.starts, len(b.buf))
 	var header [envelopeSize + pushHeaderSize]byte
 	h := header[envelopeSize:]
@@ -96,10 +113,13 @@ func (b *PushBuilder) begin() {
 	b.buf = append(b.buf, header[:]...)
 }
 
-// end writes the number of sections of the open chunk.
+// end writes the number of sections and the length of the open chunk.
 func (b *PushBuilder) end() {
-	at := b.starts[len(b.starts)-1] + envelopeSize
-	le.PutUint32(b.buf[at+28:], b.inTop)
+	at := b.starts[len(b.starts)-1]
+	n := len(b.buf) - at
+	le.PutUint32(b.buf[at+envelopeSize+28:], b.inTop)
+	le.PutUint32(b.buf[at-frameHeaderSize:], uint32(n))
+	b.buf = append(b.buf, zeros[:pad8(n)-n]...)
 }
 
 // room returns how many elements of the given size fit into the open chunk
@@ -155,11 +175,8 @@ func (b *PushBuilder) addDense(s DenseSection) {
 // the envelopes. The buffer no longer moves, so the chunks can alias it.
 func (b *PushBuilder) sealAll() [][]byte {
 	b.chunks = b.chunks[:0]
-	for i, start := range b.starts {
-		end := len(b.buf)
-		if i+1 < len(b.starts) {
-			end = b.starts[i+1]
-		}
+	for _, start := range b.starts {
+		end := start + int(le.Uint32(b.buf[start-frameHeaderSize:]))
 		c := b.buf[start:end:end]
 		le.PutUint16(c[envelopeSize+24:], uint16(len(b.starts)))
 		seal(c, KindPush)

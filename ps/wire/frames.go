@@ -6,6 +6,7 @@ const (
 	framesHeaderSize = 8
 	frameHeaderSize  = 8
 	headerBodySize   = 16
+	bodyHeaderSize   = envelopeSize + headerBodySize
 )
 
 // AppendFrames appends a list of commands, each with its length.
@@ -55,30 +56,33 @@ type PushHeader struct {
 	Shard uint32
 }
 
+// putPushHeader writes the first bodyHeaderSize bytes of a push request.
+func putPushHeader(b []byte, h PushHeader) {
+	le.PutUint64(b[envelopeSize:], h.Run)
+	le.PutUint32(b[envelopeSize+8:], h.Shard)
+	// The checksum of the header alone: the commands carry their own.
+	seal(b[:bodyHeaderSize], kindPushHeader)
+}
+
 // AppendPushBody appends the body of a push request: header and commands.
 func AppendPushBody(dst []byte, h PushHeader, chunks [][]byte) []byte {
 	start := len(dst)
-	dst = append(dst, make([]byte, envelopeSize)...)
-	dst = le.AppendUint64(dst, h.Run)
-	dst = le.AppendUint32(dst, h.Shard)
-	dst = le.AppendUint32(dst, 0)
-	// The checksum of the header alone: the commands carry their own.
-	seal(dst[start:], kindPushHeader)
+	dst = append(dst, make([]byte, bodyHeaderSize)...)
+	putPushHeader(dst[start:], h)
 	return AppendFrames(dst, chunks)
 }
 
 // ParsePushBody returns the header and the commands of a push request; the
 // commands alias b and are not looked into.
 func ParsePushBody(b []byte) (PushHeader, [][]byte, error) {
-	const size = envelopeSize + headerBodySize
-	if len(b) < size {
+	if len(b) < bodyHeaderSize {
 		return PushHeader{}, nil, fmt.Errorf("%w: push request of %d bytes, shorter than its header", ErrCorrupt, len(b))
 	}
-	body, err := openAs(b[:size], kindPushHeader)
+	body, err := openAs(b[:bodyHeaderSize], kindPushHeader)
 	if err != nil {
 		return PushHeader{}, nil, fmt.Errorf("push header: %w", err)
 	}
 	h := PushHeader{Run: le.Uint64(body), Shard: le.Uint32(body[8:])}
-	frames, err := ParseFrames(b[size:])
+	frames, err := ParseFrames(b[bodyHeaderSize:])
 	return h, frames, err
 }

@@ -60,4 +60,4 @@ func appendNumbers[T number](dst []byte, v []T) []byte {
 	return append(dst, zeros[:pad8(n)-n]...)
 }
 
-var zeros [8]byte
+var zeros [bodyHeaderSize + framesHeaderSize]byte

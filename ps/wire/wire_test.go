@@ -240,6 +240,34 @@ func TestPushBodyRoundTrip(t *testing.T) {
 
 // TestEveryFlippedBitIsFound flips each bit of each kind of message once. The
 // padding between frames is the only place without a checksum.
+func TestBodyIsTheChunksInFrames(t *testing.T) {
+	h := PushHeader{Run: 5, Shard: 6}
+	b := examplePush()
+	want := AppendPushBody(nil, h, b.Chunks())
+	if got := b.Body(h); !bytes.Equal(got, want) {
+		t.Errorf("body of %d bytes, want %d others", len(got), len(want))
+	}
+	// Chunks of any length, many of them.
+	keys := []shard.Key{1, 2, 3}
+	for n := range 70 {
+		b.Reset(PushID{Step: 1, Factor: 1})
+		b.Rows(1, 1+n%5, keys, []uint32{1, 2, 3}, make([]float32, 3*(1+n%5)))
+		b.Dense(uint16(n), make([]float32, n*3001))
+		want := AppendPushBody(nil, h, b.Chunks())
+		got := b.Body(h)
+		if !bytes.Equal(got, want) {
+			t.Fatalf("dense tensor of %d: body of %d bytes, want %d others", n*3001, len(got), len(want))
+		}
+		if n%10 == 0 {
+			b.Leave()
+			b.Reset(PushID{Step: 2, Factor: 1})
+			if b.Body(h); !bytes.Equal(got, want) {
+				t.Fatal("a body that was left changed with the next one")
+			}
+		}
+	}
+}
+
 func TestEveryFlippedBitIsFound(t *testing.T) {
 	t.Parallel()
 	var p Push
