@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,11 +116,16 @@ type faultyDisk struct {
 	hang chan struct{} // closed: go on
 	hung atomic.Bool
 	read atomic.Pointer[error] // answer of GetLog
+	// write is the answer of StoreLogs.
+	write atomic.Pointer[error]
 }
 
 func (d *faultyDisk) StoreLogs(l []*raft.Log) error {
 	if d.hung.Load() {
 		<-d.hang
+	}
+	if p := d.write.Load(); p != nil {
+		return *p
 	}
 	return d.Disk.StoreLogs(l)
 }
@@ -145,6 +151,7 @@ type cluster struct {
 	inmem   []*raft.InmemTransport // in memory
 	groups  []*Group
 	tune    func(i int, c *Config)
+	dial    Dialer // TCP; nil: the usual one
 	openLog func(i int, dir string) Disk
 }
 
@@ -183,10 +190,11 @@ func newCluster(t testing.TB, n int) *cluster {
 // tcp starts the replicas over TCP.
 func (c *cluster) tcp() *cluster {
 	for i := range c.members {
-		m, err := ListenMux("127.0.0.1:0", nil)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			c.t.Fatal(err)
 		}
+		m := NewMux(l, c.dial, nil)
 		c.muxes = append(c.muxes, m)
 		c.members[i].Address = m.Addr()
 	}

@@ -35,6 +35,9 @@ func (g *Group) start(d Disk, trans *transport) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := g.store.verifyTerm(last); err != nil {
+		return err
+	}
 	if err := g.snaps.check(first, last, func(err error) {
 		g.cfg.Logger.Error("damaged snapshot", "group", g.cfg.Group, "error", err)
 	}); err != nil {
@@ -61,7 +64,7 @@ func (g *Group) start(d Disk, trans *transport) (err error) {
 		g.store.serving.Store(true)
 		g.snaps.serving.Store(true)
 	}
-	if g.raft, err = newRaft(conf, g.adapter, logs, g.store, g.snaps, trans); err != nil {
+	if g.raft, err = newRaft(g.cfg.Dir, conf, g.adapter, logs, g.store, g.snaps, trans); err != nil {
 		if failed := g.store.failed.Load(); failed != nil {
 			return *failed // a full disk, mostly: nothing is damaged
 		}
@@ -172,12 +175,12 @@ func (g *Group) raftConfig() *raft.Config {
 	return c
 }
 
-// newRaft is raft.NewRaft with its panics on a damaged Disk turned into errors;
-// the checks before should have found them all.
-func newRaft(conf *raft.Config, f raft.FSM, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) (r *raft.Raft, err error) {
+// newRaft is raft.NewRaft with its panics on damaged data in dir turned into
+// errors; the checks before should have found them all.
+func newRaft(dir string, conf *raft.Config, f raft.FSM, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) (r *raft.Raft, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("start raft: %v: %w", p, ErrDamaged)
+			err = damaged(dir, "start raft: %v", p)
 		}
 	}()
 	if r, err = raft.NewRaft(conf, f, logs, stable, snaps, trans); err != nil {

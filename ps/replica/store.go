@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -66,8 +68,10 @@ type Files interface {
 }
 
 // openWAL opens the log in dir; nil files are those of the operating system.
-// The library panics on some damage.
+// The library panics on some damage, and maps the meta data into memory: reading
+// beyond the end of a file that was cut would end the process.
 func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (d *lent, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = damaged(dir, "open log: %v", p)
@@ -84,11 +88,17 @@ func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (d 
 	codec := new(lender)
 	w, err := wal.Open(dir, wal.WithSegmentSize(segmentBytes), wal.WithLogger(logger), wal.WithCodec(codec),
 		wal.WithSegmentFiler(lenderSegments{segment.NewFiler(dir, settled{vfs})}), wal.WithMetaStore(lenderMeta{meta}))
-	if errors.Is(err, wal.ErrCorrupt) {
+	var refused syscall.Errno
+	switch {
+	case err == nil:
+	case errors.As(err, &refused) && refused != syscall.ENOENT:
+		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	default: // the libraries do not like what they read, or a segment is gone
 		return nil, damaged(dir, "open log: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open log %s: %w", dir, err)
+	_, err = w.Get(currentTerm) // a page that Open did not read
+	if err != nil && err.Error() != notStored {
+		return nil, errors.Join(damaged(dir, "open log: %w", err), w.Close())
 	}
 	if files == nil {
 		if err := settleFile(filepath.Join(dir, metadb.FileName)); err != nil {
@@ -97,6 +107,12 @@ func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (d 
 	}
 	return &lent{w, codec}, nil
 }
+
+// currentTerm is the key under which raft keeps the newest term it has seen.
+var currentTerm = []byte("CurrentTerm")
+
+// notStored is the library's answer to a key that it does not know.
+const notStored = "not found"
 
 // newStore wraps an open disk; tailPath is its tail file.
 func newStore(d Disk, dir, tailPath string, fail func(error)) (*store, error) {
@@ -135,6 +151,26 @@ func (s *store) verify() (first, last uint64, err error) {
 		term = l.Term
 	}
 	return first, last, nil
+}
+
+// verifyTerm finds that the newest term was forgotten, and with it the vote in it:
+// it is stored before the first entry of a term is.
+func (s *store) verifyTerm(last uint64) error {
+	if last == 0 {
+		return nil
+	}
+	var l raft.Log
+	if err := s.read(last, &l); err != nil {
+		return damaged(s.segment(last), "entry %d: %w", last, err)
+	}
+	stored, err := s.GetUint64(currentTerm)
+	if err != nil {
+		return err
+	}
+	if stored < l.Term {
+		return damaged(filepath.Join(s.dir, metadb.FileName), "the newest term in it is %d, entry %d is of term %d", stored, last, l.Term)
+	}
+	return nil
 }
 
 // segment names the file that holds an entry: the files' names carry the index
@@ -308,7 +344,7 @@ func (s *store) Set(key, val []byte) error {
 // Get returns a value, or nil when there is none.
 func (s *store) Get(key []byte) ([]byte, error) {
 	b, err := s.Disk.Get(key)
-	if err != nil && err.Error() == "not found" {
+	if err != nil && err.Error() == notStored {
 		return nil, nil
 	}
 	if err != nil || len(b) == 0 {
