@@ -253,7 +253,10 @@ func (m *Mux) greeting(conn net.Conn) (*acceptor, byte, error) {
 		}
 		target = l.acceptor
 	}
-	return target, b[0], conn.SetReadDeadline(time.Time{})
+	if err := conn.SetReadDeadline(time.Time{}); err != nil { // hung up already
+		return nil, 0, err
+	}
+	return target, b[0], nil
 }
 
 // acceptor is a listener fed by the mux. Its queue is unbuffered: a connection
