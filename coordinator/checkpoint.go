@@ -120,7 +120,7 @@ func (l *leader) beginAttempt(r *run, now time.Time) {
 		return
 	case r.phase() == proto.Phase_PHASE_SEARCHING && r.search != nil && (c.EverySteps > 0 || c.EveryMinutes > 0) && r.savedGeneration != r.search.Generation():
 		step, r.savedGeneration = r.plan.lastStep, r.search.Generation()
-	case c.EveryMinutes > 0 && now.Sub(r.lastCheckpoint(l.elected)) >= time.Duration(float64(c.EveryMinutes)*float64(time.Minute)):
+	case c.EveryMinutes > 0 && now.Sub(r.lastCheckpoint(l.elected, now)) >= time.Duration(float64(c.EveryMinutes)*float64(time.Minute)):
 		step = r.soon(now, 0)
 	case c.EverySteps > 0:
 		// Known long before it is reached. One that lies behind the next
@@ -140,12 +140,14 @@ func (l *leader) beginAttempt(r *run, now time.Time) {
 }
 
 // lastCheckpoint is when the newest checkpoint was made, or else when the job or
-// this leader began.
-func (r *run) lastCheckpoint(elected time.Time) time.Time {
+// this leader began. A time that is still to come is of a clock that was wrong.
+func (r *run) lastCheckpoint(elected, now time.Time) time.Time {
 	if all := r.plan.status.GetCheckpoints(); len(all) > 0 {
-		return time.Unix(0, all[len(all)-1].GetCreatedUnixNano())
+		if made := time.Unix(0, all[len(all)-1].GetCreatedUnixNano()); !made.After(now) {
+			return made
+		}
 	}
-	if started := time.Unix(0, r.plan.status.GetStartedUnixNano()); started.After(elected) {
+	if started := time.Unix(0, r.plan.status.GetStartedUnixNano()); started.After(elected) && !started.After(now) {
 		return started
 	}
 	return elected

@@ -200,3 +200,27 @@ func TestConfigurationFaultsAreAllNamed(t *testing.T) {
 		t.Error("listens on no address")
 	}
 }
+
+// The clock was an hour ahead when the last checkpoint was made, or the job began:
+// nobody waits for that hour to pass.
+func TestAClockThatWasSetBackDelaysNoCheckpoint(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	elected, ahead, before := now.Add(-10*time.Minute), now.Add(time.Hour), now.Add(-time.Minute)
+	for name, c := range map[string]struct {
+		made, started, want time.Time
+	}{
+		"made":                             {before, before, before},
+		"none yet":                         {time.Time{}, before, before},
+		"made by a clock that was ahead":   {ahead, elected.Add(-time.Hour), elected},
+		"begun by a clock that was ahead":  {time.Time{}, ahead, elected},
+		"begun under the leader before it": {time.Time{}, elected.Add(-time.Hour), elected},
+	} {
+		r := &run{entry: &entry{plan: &plan{status: &proto.JobStatus{StartedUnixNano: c.started.UnixNano()}}}}
+		if !c.made.IsZero() {
+			r.plan.status.Checkpoints = []*proto.CheckpointInfo{{CreatedUnixNano: c.made.UnixNano()}}
+		}
+		if got := r.lastCheckpoint(elected, now); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -44,7 +45,8 @@ func List(ctx context.Context, b Bucket) ([]Entry, error) {
 	return all, nil
 }
 
-// Newest returns the sound checkpoint that was made last, of all runs; its error
+// Newest returns the sound checkpoint of the highest step of a run, and of several
+// runs the one that was made last: clocks may be wrong, steps are not. Its error
 // wraps ErrNone when there is none.
 func Newest(ctx context.Context, b Bucket) (Entry, error) {
 	all, err := List(ctx, b)
@@ -58,8 +60,14 @@ func Newest(ctx context.Context, b Bucket) (Entry, error) {
 		}
 		return Entry{}, ErrNone
 	}
-	return slices.MaxFunc(sound, func(x, y Entry) int {
-		return cmp.Or(x.Manifest.Created.Compare(y.Manifest.Created), cmp.Compare(x.Manifest.Step, y.Manifest.Step))
+	furthest := map[string]Entry{}
+	for _, e := range sound {
+		if known, ok := furthest[e.Manifest.Run]; !ok || e.Manifest.Step > known.Manifest.Step {
+			furthest[e.Manifest.Run] = e
+		}
+	}
+	return slices.MaxFunc(slices.Collect(maps.Values(furthest)), func(x, y Entry) int {
+		return cmp.Or(x.Manifest.Created.Compare(y.Manifest.Created), cmp.Compare(x.Name, y.Name))
 	}), nil
 }
 

@@ -89,6 +89,22 @@ func TestListNewestAndPrune(t *testing.T) {
 	}
 }
 
+// A clock that was set back between two checkpoints does not make the older one
+// the newest.
+func TestNewestIsTheHighestStepWhateverTheClockSaid(t *testing.T) {
+	ctx := context.Background()
+	b := directory(t.TempDir())
+	commit(t, b, 10)
+	late := commit(t, b, 20)
+	late.Created = time.Unix(5, 0)
+	if err := Commit(ctx, b, late); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := Newest(ctx, b); err != nil || e.Manifest.Step != 20 {
+		t.Errorf("newest %v, error %v, want step 20", e, err)
+	}
+}
+
 func TestDamageIsFoundAndNamed(t *testing.T) {
 	ctx := context.Background()
 	b := directory(t.TempDir())
