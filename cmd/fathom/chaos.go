@@ -37,8 +37,9 @@ The job is trained twice on a cluster of this machine: first undisturbed, unless
 its hash is given, then with faults spread over its steps. Every kind of process
 is killed (SIGKILL) or stopped for a while (SIGSTOP), sometimes all of a kind or
 all there are. The faults are drawn from the seed. At the end a table tells what
-each fault did and how long training took to go on, and whether the model is
-the same to the last bit. If it is not, the exit code is 1.`,
+each fault did and how long no step was completed (less than 0.2s counts as no
+pause), and whether the model is the same to the last bit. If it is not, the exit
+code is 1.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
@@ -79,7 +80,10 @@ func (f *chaosFlags) check() error {
 	if f.hash != "" && len(f.hash) != 32 {
 		return usageError{fmt.Errorf("--hash %q is no model hash: it has 32 hex digits", f.hash), ""}
 	}
-	return checkCPU()
+	if err := checkCPU(); err != nil {
+		return err
+	}
+	return checkOpenFiles()
 }
 
 // chaosReport is the outcome of fathom chaos.
@@ -199,7 +203,7 @@ func (a *app) printChaos(o output, r *chaosReport) error {
 		e.SetIndent("", "  ")
 		return e.Encode(r)
 	}
-	rows := [][]string{{"", "FAULT", "AT STEP", "EFFECT", "GOES ON AFTER"}}
+	rows := [][]string{{"", "FAULT", "AT STEP", "EFFECT", "BACK AFTER"}}
 	for i, f := range r.Faults {
 		row := []string{strconv.Itoa(i + 1), f.Fault, "-", f.Effect, "-"}
 		if f.Made {
@@ -221,6 +225,6 @@ func (a *app) printChaos(o output, r *chaosReport) error {
 	if !r.Same {
 		verdict = "ANOTHER MODEL"
 	}
-	_, err := fmt.Fprintf(a.out, "hash %s, expected %s: %s\n", r.Got, r.Expected, verdict)
+	_, err := fmt.Fprintf(a.out, "hash      %s\nexpected  %s: %s\n", r.Got, r.Expected, verdict)
 	return err
 }

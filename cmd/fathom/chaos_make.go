@@ -100,7 +100,7 @@ func (m *faultMaker) outcomes() []chaosOutcome {
 	defer m.mu.Unlock()
 	all := append([]chaosOutcome(nil), m.done...)
 	for _, f := range m.plan[len(all):] {
-		all = append(all, chaosOutcome{Fault: f.String(), Effect: "not made: the training ended before"})
+		all = append(all, chaosOutcome{Fault: f.String(), Effect: "not made: too late"})
 	}
 	return all
 }
@@ -145,7 +145,7 @@ func (m *faultMaker) make(ctx context.Context, f chaosFault, at shardStep) chaos
 	o := chaosOutcome{Fault: f.String(), Made: true, Step: at.version, Seconds: time.Since(m.begun).Seconds()}
 	if f.kind == kindLeader {
 		names = []string{at.leader}
-		o.Fault += " (" + at.leader + ")"
+		o.Fault = fmt.Sprintf("kill -9 %s, leader of shard 0", at.leader)
 	}
 	signal := syscall.SIGKILL
 	if f.kind == kindStop {
@@ -158,7 +158,7 @@ func (m *faultMaker) make(ctx context.Context, f chaosFault, at shardStep) chaos
 		}
 	}
 	if missing == len(names) {
-		o.Made, o.Effect = false, "not made: the process was down already"
+		o.Made, o.Effect = false, "not made: it was down"
 		return o
 	}
 	resumed := time.Now()

@@ -46,7 +46,7 @@ func TestChaosReportTellsWhetherTheModelIsTheSame(t *testing.T) {
 			{Fault: "kill -9 ps-0", Made: true, Step: 7, Effect: "paused", Recovery: 0.5},
 			{Fault: "kill -9 ps-1", Made: true, Step: 9, Effect: "paused", Recovery: 2},
 			{Fault: "kill -9 etcd", Made: true, Step: 11, Effect: "no pause"},
-			{Fault: "stop ps-2 for 1.0s", Effect: "not made: the training ended before"},
+			{Fault: "kill -9 ps-2, leader of shard 0", Effect: "not made: it was down"}, // the longest
 		}}
 		r.finish()
 		if r.Made != 3 || r.Recovery.Median != 2 || r.Recovery.Max != 2 {
@@ -59,6 +59,11 @@ func TestChaosReportTellsWhetherTheModelIsTheSame(t *testing.T) {
 		for _, want := range []string{"kill -9 ps-0", "0.50s", "3 of 4 faults made", c.verdict} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("%q is missing in\n%s", want, out.String())
+			}
+		}
+		for line := range strings.Lines(out.String()) {
+			if n := len(strings.TrimSpace(line)); n > 80 {
+				t.Errorf("a line of %d columns does not fit a terminal:\n%s", n, line)
 			}
 		}
 	}

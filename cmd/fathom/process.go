@@ -89,6 +89,9 @@ type component interface {
 // process listens on and tells others. The end of ctx is the orderly way to stop
 // a process, so it is no error.
 func (a *app) runProcess(ctx context.Context, role identity.Role, f *processFlags, addresses []string, build func(*process) (component, []string, error)) (err error) {
+	if err := checkOpenFiles(); err != nil {
+		return fmt.Errorf("%s %s: %w", role, f.name, err)
+	}
 	stopProfile, err := startProfile(f.profile, f.name)
 	if err != nil {
 		return err

@@ -79,6 +79,9 @@ checkpoint, then also with a cluster of another size.`,
 			if err := checkCPU(); err != nil {
 				return err
 			}
+			if err := checkOpenFiles(); err != nil {
+				return err
+			}
 			if f.resume {
 				if f.workdir == "" || len(args) > 0 {
 					return inputError{errors.New("--resume needs --workdir DIR, and takes the job from there")}
