@@ -3,6 +3,9 @@ package certs_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
@@ -129,8 +132,56 @@ func (l *lockedBuffer) String() string {
 
 var here = []string{"127.0.0.1"}
 
+// tomorrow issues a certificate that becomes valid in a day, as the authority's
+// machine does whose clock is a day ahead.
+func tomorrow(t *testing.T, caDir string, r certs.Request) (dir string) {
+	t.Helper()
+	ca, err := certs.Open(caDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	if err := ca.Issue(dir, r); err != nil {
+		t.Fatal(err)
+	}
+	block := func(path string) []byte {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := pem.Decode(text)
+		return b.Bytes
+	}
+	parent, err := x509.ParseCertificate(block(filepath.Join(caDir, identity.CAFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.ParseECPrivateKey(block(filepath.Join(caDir, "ca.key")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(block(filepath.Join(dir, identity.CertFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.NotBefore, c.NotAfter = time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, c.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := os.WriteFile(filepath.Join(dir, identity.CertFile), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func TestWhoGetsIn(t *testing.T) {
-	ca := authority(t, "shop")
+	caDir := filepath.Join(t.TempDir(), "ca")
+	ca, err := certs.Create(caDir, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
 	address, callers := serve(t, issue(t, ca, certs.Request{Role: identity.Coordinator, Name: "c-0", Hosts: here}))
 	admin := issue(t, ca, certs.Request{Role: identity.Admin, Name: "ann"})
 	if err := call(t, address, admin.Dialer(identity.Coordinator), false); err != nil {
@@ -194,7 +245,8 @@ func TestWhoGetsIn(t *testing.T) {
 		dir, want string
 	}{
 		"a certificate of somebody else": {stranger, "certificate signed by unknown authority"},
-		"an expired certificate":         {expired, "certificate has expired"},
+		"an expired certificate":         {expired, "is after"},
+		"a certificate of tomorrow":      {tomorrow(t, caDir, certs.Request{Role: identity.Admin, Name: "eve"}), "not yet valid: current time"},
 	} {
 		var log lockedBuffer
 		dir := t.TempDir()
