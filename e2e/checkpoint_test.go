@@ -51,7 +51,10 @@ func TestRunIsResumedAfterTheWholeClusterWasKilled(t *testing.T) {
 		}
 	}
 	dir := killedRun(t, job, 50)
-	same("from the logs", startIn(t, dir, nil, "run", "--resume").result(limit))
+	again := startIn(t, dir, nil, "run", "--resume")
+	again.leaderPast(55, limit)
+	again.killAll()
+	same("from the logs, killed once more on the way", startIn(t, dir, nil, "run", "--resume").result(limit))
 
 	dir = killedRun(t, job, 50)
 	if err := os.RemoveAll(filepath.Join(dir, "data", "etcd")); err != nil {

@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -87,5 +90,60 @@ func TestPortInUse(t *testing.T) {
 	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 	if text := r.stderr.String(); !strings.Contains(text, port) || !strings.Contains(text, "in use") {
 		t.Errorf("the message does not say that port %s is in use:\n%s", port, text)
+	}
+}
+
+// A process that could not open its files and connections says so at once.
+func TestTooFewOpenFiles(t *testing.T) {
+	t.Parallel()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{
+		"run " + writeFile(t, "small.yaml", smallJob),
+		"ps --name ps-0 --listen 127.0.0.1:0 --data-dir " + t.TempDir() + " --coordinator 127.0.0.1:1 --insecure",
+	} {
+		out, err := exec.Command("sh", "-c", "ulimit -n 64; exec "+path+" "+args).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Errorf("%s: %v, want exit code 1", args, err)
+		}
+		if text := string(out); !strings.Contains(text, "may open 64 files") || strings.Count(text, "\n") != 1 {
+			t.Errorf("the message is not one line about the open files:\n%s", text)
+		}
+	}
+}
+
+// A data directory that belongs to somebody else is refused, and named.
+func TestDataDirectoryOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "fathom-e2e-") // others may look into it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	ps := exec.Command(path, "ps", "--name", "ps-0", "--listen", "127.0.0.1:0", "--data-dir", data, "--coordinator", "127.0.0.1:1", "--insecure")
+	if os.Getuid() == 0 {
+		ps.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	out, err := ps.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("%v, want exit code 1", err)
+	}
+	if text := string(out); !strings.Contains(text, data) || !strings.Contains(text, "permission denied") {
+		t.Errorf("the message does not name the directory:\n%s", text)
 	}
 }
