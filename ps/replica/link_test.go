@@ -152,6 +152,56 @@ func TestFollowerWithASlowDiskHoldsNobodyUp(t *testing.T) {
 	c.settled(40, 5)
 }
 
+// Of five replicas the leader and one follower are cut off from the others, and
+// later everyone hears only two neighbours: what the majority acknowledged stays.
+func TestPartitionsOfFive(t *testing.T) {
+	t.Parallel()
+	const n = 5
+	c := newCluster(t, n)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 300 * time.Millisecond }
+	c.memory()
+	c.push([][]byte{configureCommand()})
+	c.train(1, 5, 5)
+	leader := c.leader(-1)
+	friend := (leader + 1) % n
+	for i := range n {
+		if i != leader && i != friend {
+			for _, j := range []int{leader, friend} {
+				c.link(i, j, false)
+				c.link(j, i, false)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := c.groups[leader].Propose(ctx, laneChunks(6, 0, 5)); err == nil {
+		t.Error("a leader with one follower of four acknowledged a push")
+	}
+	eventually(t, "the majority elects another", func() bool {
+		at := c.leads(leader)
+		return at >= 0 && at != friend
+	})
+	eventually(t, "the old leader steps down", func() bool { return c.groups[leader].raft.State() != raft.Leader })
+	c.train(6, 10, 5)
+	for i := range n {
+		c.heal(i)
+	}
+	c.train(11, 12, 5)
+	for i := range n { // a ring
+		for j := range n {
+			if d := (i - j + n) % n; d != 0 && d != 1 && d != n-1 {
+				c.link(i, j, false)
+			}
+		}
+	}
+	c.train(13, 15, 5)
+	for i := range n {
+		c.heal(i)
+	}
+	c.train(16, 17, 5)
+	c.settled(17, 5)
+}
+
 // Messages of a term that is over are refused and change nothing.
 func TestMessagesOfAnOldTermAreRefused(t *testing.T) {
 	t.Parallel()
