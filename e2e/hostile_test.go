@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/status"
 
 	"github.com/fathom-train/fathom/proto"
@@ -79,6 +80,8 @@ func TestHostileInputChangesNothing(t *testing.T) {
 			func() { noise(t, address, nil) },
 			func() { noise(t, address, tlsConfig) },
 			func() { hugeMessage(t, address, tlsConfig) },
+			func() { hugeHeader(t, address, tlsConfig) },
+			func() { bomb(t, address, worker, v.role) },
 			func() { manyStreams(t, address, worker, v.role) },
 		} {
 			attacks.Go(attack)
@@ -257,6 +260,61 @@ func hugeMessage(t *testing.T, address string, config *tls.Config) {
 		if _, ok := f.(*http2.RSTStreamFrame); ok {
 			return
 		}
+	}
+}
+
+// bomb sends a small message that unpacks to a large one.
+func bomb(t *testing.T, address string, self *identity.Source, role identity.Role) {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(self.Dialer(role)))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	huge := make([]byte, 96<<20)
+	if role == identity.PS {
+		_, err = proto.NewParameterServerClient(conn).Push(ctx, &proto.Frame{Body: huge}, grpc.UseCompressor(gzip.Name))
+	} else {
+		_, err = proto.NewMembershipClient(conn).ReportEvaluation(ctx, &proto.EvaluationBlock{Scores: huge}, grpc.UseCompressor(gzip.Name))
+	}
+	if code := status.Code(err); code != codes.ResourceExhausted {
+		t.Errorf("%s: a message that unpacks to %d MiB ends with %v", address, len(huge)>>20, err)
+	}
+}
+
+// hugeHeader begins a call whose header has 4 MiB.
+func hugeHeader(t *testing.T, address string, config *tls.Config) {
+	conn, err := tls.Dial("tcp", address, config)
+	if err != nil {
+		t.Errorf("dial %s: %v", address, err)
+		return
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(limit))
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Errorf("%s: %v", address, err)
+		return
+	}
+	var more bytes.Buffer
+	e := hpack.NewEncoder(&more)
+	_ = e.WriteField(hpack.HeaderField{Name: "x", Value: strings.Repeat("x", 12<<10), Sensitive: true}) // into memory
+	framer := http2.NewFramer(conn, conn)
+	err = errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: grpcHeaders(proto.ParameterServer_Push_FullMethodName)}))
+	for i := 0; err == nil && i < 4<<20/more.Len(); i++ {
+		err = framer.WriteContinuation(1, false, more.Bytes())
+	}
+	for err == nil { // until the server ends the stream or hangs up
+		var f http2.Frame
+		if f, err = framer.ReadFrame(); err == nil {
+			if _, ok := f.(*http2.RSTStreamFrame); ok {
+				return
+			}
+		}
+	}
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		t.Errorf("%s waits for the end of a header of 4 MiB", address)
 	}
 }
 

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -122,7 +124,7 @@ func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
 
 	// etcd takes coordinators only.
 	etcd := r.children("etcd")[0].flag("--client-url")
-	for name, want := range map[string]bool{"coordinator": true, "worker-0": false, "admin": false} {
+	for name, want := range map[string]bool{"coordinator": true, "ps-0": false, "worker-0": false, "admin": false} {
 		if got := reaches(t, load(name), etcd[len("https://"):]); got != want {
 			t.Errorf("%s reaches etcd: %v, want %v", name, got, want)
 		}
@@ -134,6 +136,52 @@ func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
 		t.Error("etcd speaks TLS 1.2")
 	}
 	r.result(limit)
+	r.keepsItsSecrets()
+}
+
+// keepsItsSecrets fails when a private key is found in what the run has logged or
+// written, its credentials apart.
+func (r *fathomRun) keepsItsSecrets() {
+	r.t.Helper()
+	keys, err := filepath.Glob(filepath.Join(r.workdir, "credentials", "*", "*.key"))
+	if err != nil || len(keys) < 7 {
+		r.t.Fatalf("keys %v, %v", keys, err)
+	}
+	var secrets [][]byte
+	for _, path := range keys {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		secrets = append(secrets, bytes.Split(b, []byte("\n"))[1]) // the first line of the key itself
+	}
+	written := 0
+	err = filepath.WalkDir(r.workdir, func(path string, e os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && e.Name() == "credentials":
+			return fs.SkipDir
+		case e.IsDir():
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		for i, s := range secrets {
+			if bytes.Contains(b, s) {
+				r.t.Errorf("%s holds the key of %s", path, keys[i])
+			}
+		}
+		written++
+		return err
+	})
+	if err != nil || written < 10 {
+		r.t.Fatalf("%d files looked at: %v", written, err)
+	}
+	for i, s := range secrets {
+		if bytes.Contains(r.stdout.Bytes(), s) || bytes.Contains(r.stderr.Bytes(), s) {
+			r.t.Errorf("the run prints the key of %s", keys[i])
+		}
+	}
 }
 
 func asTimeout(err error, target *net.Error) bool {
