@@ -95,12 +95,21 @@ func TestCheckpointIsVerifiedAndDamageNamed(t *testing.T) {
 	if err := os.WriteFile(files[2], text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr := cli(t, 1, "checkpoint", "verify", newest); !strings.Contains(stderr, filepath.Base(files[2])) {
+	if _, stderr := cli(t, 1, "checkpoint", "verify", newest); !strings.Contains(stderr, filepath.Base(files[2])+": damaged checkpoint") {
 		t.Errorf("a flipped bit in %s: %s", files[2], stderr)
 	}
 	r := startIn(t, filepath.Dir(dir), nil, "run", "--from-checkpoint")
 	if code := r.wait(limit); code == 0 || !strings.Contains(r.stderr.String(), filepath.Base(files[2])) {
 		t.Errorf("exit code %d after a restore from a damaged checkpoint:\n%s", code, r.stderr.String())
+	}
+	if _, stderr := cli(t, 64, "checkpoint", "delete", dir); !strings.Contains(stderr, dir+" is no checkpoint") {
+		t.Errorf("delete of a folder: %s", stderr)
+	}
+	if err := os.Remove(files[2]); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr := cli(t, 1, "checkpoint", "verify", newest); !strings.Contains(stderr, "it is gone") {
+		t.Errorf("without %s: %s", files[2], stderr)
 	}
 	cli(t, 0, "checkpoint", "delete", newest)
 	if _, err := os.Stat(newest); !os.IsNotExist(err) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -138,8 +139,13 @@ func (a *app) newCheckpointVerify() *cobra.Command {
 				var hashes [][16]byte
 				for _, f := range m.Files {
 					got, err := verifyFile(ctx, b, m, f)
-					if err != nil {
-						return fmt.Errorf("%s: %w", checkpoint.Join(location, f.Name), err)
+					switch file := checkpoint.Join(location, f.Name); {
+					case errors.Is(err, fs.ErrNotExist):
+						return fmt.Errorf("%s: %w: it is gone", file, checkpoint.ErrDamaged)
+					case errors.Is(err, fsm.ErrSnapshot):
+						return fmt.Errorf("%s: %w: %w", file, checkpoint.ErrDamaged, err)
+					case err != nil:
+						return fmt.Errorf("%s: %w", file, err)
 					}
 					hashes = append(hashes, got.Parts...)
 				}
@@ -225,6 +231,10 @@ func (a *app) newCheckpointDelete() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete LOCATION",
 		Short: "Delete one checkpoint",
+		Long: `Delete one checkpoint.
+
+LOCATION is the checkpoint itself, FOLDER/JOB/STEP as fathom checkpoint list shows
+it: never the newest of a folder by chance.`,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -235,8 +245,12 @@ func (a *app) newCheckpointDelete() *cobra.Command {
 			above, name := checkpoint.Split(location, 2)
 			return withBucket(ctx, above, func(b checkpoint.Bucket) error {
 				// Named exactly: the newest is never meant by chance.
-				if _, err := checkpoint.ReadManifest(ctx, b, name); err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
-					return inputError{err}
+				_, err := checkpoint.ReadManifest(ctx, b, name)
+				if errors.Is(err, checkpoint.ErrNone) {
+					return inputError{fmt.Errorf("%s is no checkpoint, it has no %s: name one that fathom checkpoint list shows, as FOLDER/JOB/STEP", location, checkpoint.ManifestName)}
+				}
+				if err != nil && !errors.Is(err, checkpoint.ErrDamaged) {
+					return err
 				}
 				if err := checkpoint.Delete(ctx, b, name); err != nil {
 					return err

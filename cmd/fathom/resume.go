@@ -56,7 +56,7 @@ func (a *app) resume(ctx context.Context, sets []string, f *runFlags) error {
 	_, err = os.Stat(data)
 	if err == nil && !f.fromCheckpoint {
 		if len(sets) > 0 {
-			return inputError{errors.New("the servers' logs are of a cluster of this size: change it with --from-checkpoint only")}
+			return inputError{errors.New("the run goes on from its servers' logs, with the job and the cluster it began with: --set and sizes go with --from-checkpoint only")}
 		}
 		j, err := job.FromJSON(text)
 		if err != nil {
