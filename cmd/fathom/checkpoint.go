@@ -235,7 +235,7 @@ func (a *app) newCheckpointDelete() *cobra.Command {
 
 LOCATION is the checkpoint itself, FOLDER/JOB/STEP as fathom checkpoint list shows
 it: never the newest of a folder by chance.`,
-		Args:  cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			location, err := absolute(args[0])
