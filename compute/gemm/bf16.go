@@ -66,7 +66,7 @@ func runBF16(transA, transB bool, m, n, k int, a []float32, lda int, b []float32
 		return
 	}
 	parts := Threads()
-	if parts <= 1 || m*n*k < parallelWork {
+	if parts <= 1 || alone(m, n, k) {
 		multiplyBF16(m, n, k, av, bv, c, ldc, e, 0)
 		return
 	}

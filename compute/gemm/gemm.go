@@ -46,10 +46,6 @@ func SetThreads(n int) { threads.Store(int32(max(1, n))) }
 // Threads returns how many goroutines one call may use.
 func Threads() int { return max(1, int(threads.Load())) }
 
-// parallelWork is the number of multiply-adds below which a call stays on one
-// goroutine: waking another costs more.
-const parallelWork = 1 << 20
-
 // operand is a matrix as the multiplication sees it, transposed or not:
 // element (i, j) is at data[i*row+j*col].
 type operand struct {
@@ -139,39 +135,6 @@ func run(transA, transB bool, m, n, k int, a []float32, lda int, b []float32, ld
 		return
 	}
 	share(m, n, k, av, bv, c, ldc, accumulate, e)
-}
-
-// share computes the product on as many goroutines as pay.
-func share(m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue) {
-	parts := Threads()
-	if parts <= 1 || m*n*k < parallelWork {
-		multiply(m, n, k, a, b, c, ldc, accumulate, e, 0)
-		return
-	}
-	parallel(parts, m, n, k, a, b, c, ldc, accumulate, e)
-}
-
-// parallel gives every goroutine a range of rows of C, or of columns when C is
-// wider than high.
-func parallel(parts, m, n, k int, a, b operand, c []float32, ldc int, accumulate bool, e Epilogue) {
-	var wg sync.WaitGroup
-	size, tile := m, tileM
-	if n > m {
-		size, tile = n, tileN
-	}
-	step := (size + parts - 1) / parts
-	step = (step + tile - 1) / tile * tile
-	for lo := 0; lo < size; lo += step {
-		hi := min(lo+step, size)
-		wg.Go(func() {
-			if n > m {
-				multiply(m, hi-lo, k, a, b.from(0, lo), c[lo:], ldc, accumulate, e, lo)
-			} else {
-				multiply(hi-lo, n, k, a.from(lo, 0), b, c[lo*ldc:], ldc, accumulate, e, 0)
-			}
-		})
-	}
-	wg.Wait()
 }
 
 // scratch holds the packed blocks of one goroutine.

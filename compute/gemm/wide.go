@@ -37,18 +37,24 @@ func multiplyWide(s *scratch, m, n, k int, a, b operand, c []float32, ldc int, a
 		for p := 0; p < k; p += step {
 			kb, load := min(step, k-p), accumulate || p > 0
 			right := s.right(b.from(p, j), m, nb, kb)
-			for i := 0; i < m; i += wideM {
-				rows := min(wideM, m-i)
-				if rows < wideM && m >= wideM && !load {
-					// Whole tiles are faster. What they share gets the same bits twice.
-					i, rows = m-wideM, wideM
-				}
-				as, row, col := s.left(a.from(i, p), rows, nb, kb)
-				right.multiply(rows, kb, as, row, col, c[i*ldc+j:], ldc, load)
-				if p+kb == k {
-					e.apply(c[i*ldc+j:], rows, nb, ldc, j0+j)
-				}
-			}
+			s.rows(right, m, nb, kb, a.from(0, p), c[j:], ldc, load, p+kb == k, e, j0+j)
+		}
+	}
+}
+
+// rows computes m rows of C from a block of B of n columns, and finishes them when
+// they are complete. The first column of c is column j0 of C.
+func (s *scratch) rows(right strips, m, n, k int, a operand, c []float32, ldc int, load, complete bool, e Epilogue, j0 int) {
+	for i := 0; i < m; i += wideM {
+		rows := min(wideM, m-i)
+		if rows < wideM && m >= wideM && !load {
+			// Whole tiles are faster. What they share gets the same bits twice.
+			i, rows = m-wideM, wideM
+		}
+		as, row, col := s.left(a.from(i, 0), rows, n, k)
+		right.multiply(rows, k, as, row, col, c[i*ldc:], ldc, load)
+		if complete {
+			e.apply(c[i*ldc:], rows, n, ldc, j0)
 		}
 	}
 }
@@ -92,29 +98,49 @@ type strips struct {
 	restStride int
 }
 
+// count returns how many strips there are.
+func (r strips) count() int {
+	if r.rest > 0 {
+		return r.full + 1
+	}
+	return r.full
+}
+
 // right returns a [k, n] block of B for m rows of A.
 func (s *scratch) right(x operand, m, n, k int) strips {
-	r := strips{full: n / wideN, rest: n % wideN, restStride: wideN}
-	if r.rest <= wideHalf {
-		r.restStride = wideHalf
-	}
+	r := s.places(n, k)
 	if x.col == 1 && !x.round && m <= wideDirect {
 		r.data, r.ld, r.step = x.data, x.row, wideN
 		if r.rest > 0 {
-			s.strip(s.b[:], x.from(0, r.full*wideN), r.rest, r.restStride, k)
-			r.restData = s.b[:]
+			s.fill(r, r.full, x, k)
 		}
 		return r
 	}
-	r.data, r.ld, r.step = s.b[:], wideN, wideN*k
-	for i := range r.full {
-		s.strip(s.b[i*r.step:], x.from(0, i*wideN), wideN, wideN, k)
+	for i := range r.count() {
+		s.fill(r, i, x, k)
+	}
+	return r
+}
+
+// places returns where the strips of a [k, n] block of B are when they are packed.
+func (s *scratch) places(n, k int) strips {
+	r := strips{data: s.b[:], ld: wideN, step: wideN * k, full: n / wideN, rest: n % wideN, restStride: wideN}
+	if r.rest <= wideHalf {
+		r.restStride = wideHalf
 	}
 	if r.rest > 0 {
 		r.restData = s.b[r.full*r.step:]
-		s.strip(r.restData, x.from(0, r.full*wideN), r.rest, r.restStride, k)
 	}
 	return r
+}
+
+// fill packs strip i of a block of B of k rows into its place.
+func (s *scratch) fill(r strips, i int, x operand, k int) {
+	if i == r.full {
+		s.strip(r.restData, x.from(0, i*wideN), r.rest, r.restStride, k)
+		return
+	}
+	s.strip(r.data[i*r.step:], x.from(0, i*wideN), wideN, wideN, k)
 }
 
 // strip packs n columns of B into a strip of width columns.

@@ -433,7 +433,7 @@ func TestValidateReportsAllFaults(t *testing.T) {
 func BenchmarkUpdate(b *testing.B) {
 	for _, name := range []string{LAMB, Adam, SGD} {
 		for _, n := range []int{1, 10, 16, 64, 160_000} {
-			for _, path := range kernel.Paths()[:min(2, len(kernel.Paths()))] {
+			for _, path := range kernel.Paths()[max(0, len(kernel.Paths())-2):] {
 				b.Run(fmt.Sprintf("%s/%d/%s", name, n, path), func(b *testing.B) {
 					restore, _ := kernel.SetPath(path)
 					defer restore()
