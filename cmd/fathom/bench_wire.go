@@ -58,7 +58,7 @@ func pushCodec(keys []shard.Key) []codecBench {
 		step++
 		builder.Reset(wire.PushID{Factor: 1, Run: 1, Phase: 1, Step: step})
 		builder.Rows(0, fsmWidth, keys, counts, grads)
-		body = wire.AppendPushBody(body[:0], wire.PushHeader{Run: 1}, builder.Chunks())
+		body = builder.Body(wire.PushHeader{Run: 1})
 		return nil
 	}
 	_ = encode() // to know the size; it cannot fail
