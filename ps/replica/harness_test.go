@@ -152,14 +152,16 @@ type cluster struct {
 	groups  []*Group
 	tune    func(i int, c *Config)
 	dial    Dialer // TCP; nil: the usual one
-	openLog func(i int, dir string) Disk
+	// heartbeat is what Config says of it.
+	heartbeat time.Duration
+	openLog   func(i int, dir string) Disk
 }
 
 func (c *cluster) config(i int) Config {
 	cfg := Config{
 		Dir: c.dirs[i], Group: "test/0", Node: c.members[i].Node, Address: c.members[i].Address,
 		Members: c.members, Bootstrap: true, SegmentBytes: 1 << 20,
-		Heartbeat: 150 * time.Millisecond, CommitTimeout: 5 * time.Millisecond,
+		Heartbeat: c.heartbeat, CommitTimeout: 5 * time.Millisecond,
 	}
 	if os.Getenv("RAFT_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", cfg.Node)
@@ -171,7 +173,7 @@ func (c *cluster) config(i int) Config {
 }
 
 func newCluster(t testing.TB, n int) *cluster {
-	c := &cluster{t: t, groups: make([]*Group, n)}
+	c := &cluster{t: t, groups: make([]*Group, n), heartbeat: 150 * time.Millisecond}
 	for i := range n {
 		c.dirs = append(c.dirs, filepath.Join(t.TempDir(), "group"))
 		c.members = append(c.members, Member{Node: fmt.Sprintf("n%d", i), Address: fmt.Sprintf("n%d", i)})

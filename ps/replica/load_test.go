@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -108,6 +109,53 @@ func TestDamagedSnapshotTakesTheReplicaOutOfServiceWhenItIsLoaded(t *testing.T) 
 	g := c.groups[behind]
 	eventually(t, "it leaves service", func() bool { return errors.Is(g.Err(), ErrDamaged) })
 	c.train(31, 32, rows)
+}
+
+// A leader that cannot bring a follower up to date, because its snapshots are
+// damaged, would go on without it for ever: it leaves service, and another that can
+// leads (hashicorp/raft #522).
+func TestLeaderThatCannotReadItsSnapshotsLeavesService(t *testing.T) {
+	t.Parallel()
+	const rows = 20
+	c := newCluster(t, 3)
+	c.heartbeat = time.Second // a busy machine must not change leaders
+	c.smallSnapshots()
+	c.push([][]byte{configureCommand()})
+	c.train(1, 3, rows)
+	old := c.leader(-1)
+	behind := (old + 1) % 3
+	c.cut(behind)
+	c.train(4, 30, rows)
+	eventually(t, "the log is past the one that is cut off", func() bool {
+		first, err := c.groups[old].store.FirstIndex()
+		return err == nil && first > 15
+	})
+	// None may be under way that is sound.
+	if err := c.groups[old].raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		t.Fatal(err)
+	}
+	states, err := filepath.Glob(filepath.Join(c.dirs[old], snapshotsFolder, "*", "state.bin"))
+	if err != nil || len(states) == 0 {
+		t.Fatalf("no snapshot: %v", err)
+	}
+	for _, path := range states {
+		if err := os.Truncate(path, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := c.groups[old]
+	if now := c.leader(-1); now != old {
+		t.Fatalf("n%d leads, n%d did", now, old)
+	}
+	c.heal(behind)
+	eventually(t, "the leader leaves service", func() bool { return errors.Is(g.Err(), ErrDamaged) })
+	c.leader(old)
+	c.train(31, 33, rows)
+	c.groups[old] = nil
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	c.settled(33, rows)
 }
 
 func TestCloseDuringALoad(t *testing.T) {
