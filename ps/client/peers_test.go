@@ -12,19 +12,8 @@ import (
 )
 
 // The tests of this file stand for faults that other parameter servers have, one
-// each, so that ours never gets them. Of the others that are known:
-//   - gradients of a failed call are lost (PERSIA): TestSimulation in e2e/sim,
-//     which loses answers and connections;
-//   - an approximate square root for some lanes of a vector only (PERSIA):
-//     TestUpdateHasTheSameBitsOnEveryPath in compute/optim;
-//   - optimizer slots begin with the embedding's initial values (ElasticDL):
-//     TestRowHoldsWeightsThenSlotsOfEachColumn in ps/table;
-//   - two goroutines create one row (ElasticDL): cannot happen, one goroutine
-//     applies and reading never writes;
-//   - a row is made anew when another width is asked for (PERSIA): cannot
-//     happen, widths belong to the schema, which never changes within a run;
-//   - admission of rows by a random generator (XDL, PERSIA): there is no such
-//     generator, every key has a row.
+// each, so that ours never gets them. The others that are known, and where their
+// tests are, stand in docs/faults.md.
 
 // rowStep pushes one step with the gradients of the keys; a push that fails ends
 // the test.
