@@ -78,6 +78,9 @@ func (s *Server) host(ctx context.Context) error {
 		}
 		s.closeUnwanted(wanted)
 		for key, o := range wanted {
+			if ctx.Err() != nil {
+				return nil // opening takes long, and the server ends
+			}
 			s.hostOne(ctx, key, o)
 		}
 		s.deleteUnwanted(order, absent, time.Now())

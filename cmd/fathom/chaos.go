@@ -120,34 +120,38 @@ func (a *app) chaos(ctx context.Context, j *job.Job, f *chaosFlags) error {
 		return err
 	}
 	r := &chaosReport{Job: j.Metadata.Name, Seed: f.seed, Expected: f.hash}
+	var stopErrs error // of a cluster that did not stop in order when all was done
 	if f.hash == "" {
 		fmt.Fprintf(a.err, "%s: trains undisturbed, in %s\n", r.Job, dir)
 		s, _, err := a.trainFor(ctx, j, filepath.Join(dir, "undisturbed"), f, nil)
-		if err != nil {
+		if s == nil {
 			return err
 		}
+		stopErrs = err
 		r.Expected, r.UndisturbedSeconds = s.GetModelHash(), wallSeconds(s)
 	}
 	plan := drawFaults(f.seed, f.faults, f.leaders, j)
 	fmt.Fprintf(a.err, "%s: trains with %d faults of seed %d\n", r.Job, f.faults, f.seed)
 	m := &faultMaker{plan: plan, told: func(o chaosOutcome) { fmt.Fprintf(a.err, "  %s\n", o) }}
 	s, restarts, err := a.trainFor(ctx, j, filepath.Join(dir, "disturbed"), f, m)
-	if err != nil {
+	if s == nil {
 		return err
 	}
+	stopErrs = errors.Join(stopErrs, err)
 	r.Faults, r.Restarts, r.Got, r.DisturbedSeconds = m.outcomes(), restarts, s.GetModelHash(), wallSeconds(s)
 	r.finish()
 	if err := a.printChaos(f.run.output, r); err != nil {
 		return err
 	}
 	if !r.Same {
-		return fmt.Errorf("%w: %s, want %s; its logs are in %s", errOtherModel, r.Got, r.Expected, dir)
+		return errors.Join(fmt.Errorf("%w: %s, want %s; its logs are in %s", errOtherModel, r.Got, r.Expected, dir), stopErrs)
 	}
-	return nil
+	return stopErrs
 }
 
 // trainFor trains the job on a cluster of its own and returns the last status,
-// and how often which process was started again. m may be nil.
+// nil when it was not trained, and how often which process was started again. An
+// error beside a status is of the cluster's stop. m may be nil.
 func (a *app) trainFor(ctx context.Context, j *job.Job, dir string, f *chaosFlags, m *faultMaker) (s *proto.JobStatus, restarts map[string]int, err error) {
 	dir, err = makeWorkdir(dir)
 	if err != nil {
@@ -169,10 +173,13 @@ func (a *app) trainFor(ctx context.Context, j *job.Job, dir string, f *chaosFlag
 	}
 	stop()
 	_, stopErr := c.stop()
-	if err := errors.Join(err, stopErr); err != nil {
-		return nil, nil, a.explainFailure(err, dir)
+	if err != nil {
+		return nil, nil, a.explainFailure(errors.Join(err, stopErr), dir)
 	}
-	return s, c.restarts(), nil
+	if stopErr != nil {
+		stopErr = a.explainFailure(stopErr, dir)
+	}
+	return s, c.restarts(), stopErr
 }
 
 func wallSeconds(s *proto.JobStatus) float64 {

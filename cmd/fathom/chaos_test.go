@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/proto"
 )
 
 func TestFaultsAreAFunctionOfTheSeed(t *testing.T) {
@@ -79,5 +82,27 @@ func TestChaosRefusesABadCommandLine(t *testing.T) {
 	m := &faultMaker{}
 	if _, err := m.start(context.Background(), struct{ cluster }{}, ""); err == nil || errors.Is(err, errInterrupted) {
 		t.Errorf("start: %v", err)
+	}
+}
+
+// killableCluster is a fake whose processes take signals.
+type killableCluster struct{ *fakeCluster }
+
+func (killableCluster) Signal(string, syscall.Signal) error { return nil }
+func (killableCluster) servers() map[string]string          { return nil }
+
+// What was found out is told also when the cluster did not stop in order.
+func TestChaosReportsBeforeItComplains(t *testing.T) {
+	a, out, errs := newTestApp(t, &fakeControl{watched: []*proto.JobStatus{doneStatus()}})
+	c := killableCluster{&fakeCluster{stopErr: errors.New("ps-0 had to be killed")}}
+	a.startCluster = func(context.Context, *job.Job, string, clusterOptions, func(string, int)) (cluster, error) {
+		return c, nil
+	}
+	code := a.execute([]string{"chaos", writeJob(t, smallSpec), "--faults", "2", "--workdir", filepath.Join(t.TempDir(), "work")})
+	if code != exitFailed || !strings.Contains(errs.String(), "ps-0 had to be killed") {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	if !strings.Contains(out.String(), "the same model") || c.stopped != 2 {
+		t.Errorf("stopped %d times, printed:\n%s", c.stopped, out.String())
 	}
 }
