@@ -39,6 +39,7 @@ func TestHostileInputChangesNothing(t *testing.T) {
 
 	r := start(t, nil, "run", job, "--set", "spec.train.epochs=2")
 	server := r.leaderPast(5, limit)
+	atFullSpeed := r.slow() // so that the job is not over before the attacks are
 	coordinator := r.children("coordinator")[0]
 	worker, err := identity.Load(filepath.Join(r.workdir, "credentials", "worker-0"), nil)
 	if err != nil {
@@ -88,6 +89,7 @@ func TestHostileInputChangesNothing(t *testing.T) {
 		}
 	}
 	attacks.Wait()
+	atFullSpeed()
 	for address, v := range victims {
 		if grown := residentBytes(t, v.process.pid) - before[address]; grown > hostileBytesMax {
 			t.Errorf("%s has grown by %d MiB", v.process.args[1], grown>>20)
@@ -273,7 +275,7 @@ func bomb(t *testing.T, address string, self *identity.Source, role identity.Rol
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	huge := make([]byte, 96<<20)
+	huge := make([]byte, 65<<20)
 	if role == identity.PS {
 		_, err = proto.NewParameterServerClient(conn).Push(ctx, &proto.Frame{Body: huge}, grpc.UseCompressor(gzip.Name))
 	} else {

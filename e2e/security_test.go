@@ -29,6 +29,7 @@ func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
 	t.Parallel()
 	r := start(t, nil, "run", writeFile(t, "small.yaml", smallJob))
 	server := r.leaderPast(5, limit)
+	atFullSpeed := r.slow() // so that the job is not over before all was tried
 	address := server.flag("--listen")
 	groups, err := os.ReadDir(filepath.Join(server.flag("--data-dir"), "groups"))
 	if err != nil || len(groups) == 0 {
@@ -135,6 +136,7 @@ func TestOnlyTheRightCertificatesGetIn(t *testing.T) {
 		conn.Close()
 		t.Error("etcd speaks TLS 1.2")
 	}
+	atFullSpeed()
 	r.result(limit)
 	r.keepsItsSecrets()
 }
