@@ -45,7 +45,7 @@ type Group struct {
 	snaps   *snapshots
 	state   *fsm.State
 	adapter *adapter
-	dial    Dialer // nil: the transport is in memory
+	layer   *layer // nil: the transport is in memory
 
 	// bytes and entries admit proposals.
 	bytes, entries *semaphore.Weighted
@@ -77,6 +77,8 @@ type Group struct {
 
 	wake     chan struct{} // to the watcher, capacity 1
 	hungUp   chan struct{} // to watchPeers, capacity 1
+	shorter  chan string   // to watchPeers, capacity 1: who stood with a shorter log
+	lost     raft.ServerID // of watchPeers: the leader that was last found to be gone
 	notify   chan bool     // raft's leadership changes
 	observer *raft.Observer
 	observed chan raft.Observation
@@ -112,12 +114,12 @@ func Open(cfg Config, mux *Mux) (*Group, error) {
 		return nil, fmt.Errorf("open group %s: %w", cfg.Group, err)
 	}
 	g := newGroup(cfg)
-	g.dial = mux.dial
 	stream, err := mux.Group(onWire(cfg.Group, cfg.Replica), cfg.Address, g.onHungUp)
 	if err != nil {
 		w.Close()
 		return nil, err
 	}
+	g.layer = stream
 	net := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream, MaxPool: 3, Timeout: transportTimeout,
 		ServerAddressProvider: g, Logger: raftLogger(cfg.Logger),
@@ -144,6 +146,7 @@ func newGroup(cfg Config) *Group {
 		down:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 		hungUp:  make(chan struct{}, 1),
+		shorter: make(chan string, 1),
 		// Raft's main loop blocks on this one; the watcher always reads it.
 		notify:   make(chan bool, 8),
 		observed: make(chan raft.Observation, 64),

@@ -19,6 +19,8 @@ type held interface {
 	// voter returns a voter as far as this replica knows, the named one if it is
 	// one; nil if it knows of none.
 	voter(id []byte) []byte
+	// onRefused is told of a candidate that did not get the replica's vote.
+	onRefused(q *raft.RequestVoteRequest)
 }
 
 // inbound stands between the network and raft, and looks at what a leader sends
@@ -85,6 +87,9 @@ func (b *inbound) handle(rpc raft.RPC) {
 			rpc.Command = &unnamed
 		}
 		answer, ok = b.pass(rpc)
+		if a, is := answer.Response.(*raft.RequestVoteResponse); is && !a.Granted {
+			b.held.onRefused(q)
+		}
 	case *raft.RequestPreVoteRequest:
 		if v := b.held.voter(q.ID); v != nil {
 			named := *q

@@ -60,13 +60,12 @@ func (g *Group) leaves() (others []raft.Server, leaves bool) {
 // that have a leader, or a longer log, say no. So a replica that was removed and
 // does not know it disturbs nobody.
 func (g *Group) wouldBeElected(voters []raft.Server) bool {
-	last, err := g.store.LastIndex()
-	var entry raft.Log
-	if err != nil || g.store.read(last, &entry) != nil {
-		return false // nothing is left of its log but a snapshot: it is behind the others
+	last, term, ok := g.lastEntry()
+	if !ok {
+		return false // it is behind the others
 	}
 	req := &raft.RequestPreVoteRequest{RPCHeader: g.header(), Term: g.raft.CurrentTerm() + 1,
-		LastLogIndex: last, LastLogTerm: entry.Term}
+		LastLogIndex: last, LastLogTerm: term}
 	answers := make(chan bool, len(voters))
 	for _, s := range voters {
 		go func() {

@@ -160,8 +160,13 @@ func (g *Group) Reconfigure(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-// handOverLook is how often HandOver looks whether it happened.
-const handOverLook = 2 * time.Millisecond
+const (
+	// handOverLook is how often HandOver looks whether it happened.
+	handOverLook = 2 * time.Millisecond
+	// handOverBehind is by how many entries a candidate may be behind while there
+	// are new ones.
+	handOverBehind = 64
+)
 
 // HandOver makes a voter on the node the leader in place of this replica, or
 // any voter if node is empty. It tells it to stand for election at once, as
@@ -175,29 +180,77 @@ func (g *Group) HandOver(ctx context.Context, node string) error {
 	if err := g.refuseFollower(); err != nil {
 		return err
 	}
+	voters := slices.DeleteFunc(slices.Clone(g.raft.GetConfiguration().Configuration().Servers), func(s raft.Server) bool {
+		on := nodeOf(string(s.ID))
+		return s.Suffrage != raft.Voter || on == g.cfg.Node || node != "" && on != node
+	})
+	// A candidate that is behind would not win, and there would be no leader until
+	// the next election: it must not even begin to hold up proposals.
+	tried := fmt.Errorf("no other voter on %q", node)
+	voters = slices.DeleteFunc(voters, func(s raft.Server) bool {
+		behind, err := g.behind(ctx, s)
+		if err == nil && behind > handOverBehind {
+			err = fmt.Errorf("%s is %d entries behind", s.ID, behind)
+		}
+		if err != nil {
+			tried = err
+		}
+		return err != nil
+	})
+	if len(voters) == 0 {
+		return fmt.Errorf("hand over %s: %w", g.cfg.Group, tried)
+	}
 	// What is accepted is finished first, so that nothing has to be sent again
 	// and the candidate's log can be as long as ours.
 	if err := g.entries.Acquire(ctx, g.cfg.OutstandingEntries); err != nil {
 		return fmt.Errorf("hand over %s: %w: %w", g.cfg.Group, err, ErrOverloaded)
 	}
 	defer g.entries.Release(g.cfg.OutstandingEntries)
-	var tried error
-	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
-		on := nodeOf(string(s.ID))
-		if s.Suffrage != raft.Voter || on == g.cfg.Node || node != "" && on != node {
-			continue
-		}
+	for _, s := range voters {
 		if tried = g.handTo(ctx, s); tried == nil {
 			return nil
 		}
 	}
-	if tried == nil {
-		tried = fmt.Errorf("no other voter on %q", node)
-	}
 	return fmt.Errorf("hand over %s: %w", g.cfg.Group, tried)
 }
 
+// behind asks a follower by how many entries its log is shorter, with a message
+// such as a leader sends when there is nothing to append.
+func (g *Group) behind(ctx context.Context, s raft.Server) (entries uint64, err error) {
+	term := g.raft.CurrentTerm()
+	last, lastTerm, ok := g.lastEntry()
+	if !ok {
+		return 0, fmt.Errorf("the log of %s is empty", g.cfg.Group)
+	}
+	if g.raft.State() != raft.Leader || g.raft.CurrentTerm() != term {
+		return 0, fmt.Errorf("%s leads no more", g.cfg.Node)
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Heartbeat/2)
+	defer cancel()
+	var reply raft.AppendEntriesResponse
+	asked := make(chan error, 1)
+	go func() {
+		asked <- g.trans.AppendEntries(s.ID, s.Address, &raft.AppendEntriesRequest{RPCHeader: g.header(), Term: term,
+			PrevLogEntry: last, PrevLogTerm: lastTerm}, &reply)
+	}()
+	select {
+	case err = <-asked:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("ask %s for the end of its log: %w", s.ID, err)
+	case reply.Success:
+		return 0, nil
+	}
+	return max(1, last-min(last, reply.LastLog)), nil
+}
+
 func (g *Group) handTo(ctx context.Context, s raft.Server) error {
+	if err := g.awaitCaughtUp(ctx, s); err != nil {
+		return err
+	}
 	self := raft.ServerID(g.cfg.self().ID())
 	sent := make(chan error, 1)
 	go func() { sent <- g.trans.TimeoutNow(s.ID, s.Address, g.timeoutNow(), new(raft.TimeoutNowResponse)) }()
@@ -221,6 +274,30 @@ func (g *Group) handTo(ctx context.Context, s raft.Server) error {
 		case <-look.C:
 		case <-limit.C:
 			return fmt.Errorf("%s was not elected", s.ID)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-g.life.Done():
+			return g.Err()
+		}
+	}
+}
+
+// awaitCaughtUp waits until a voter has the whole log, while nothing new is
+// accepted.
+func (g *Group) awaitCaughtUp(ctx context.Context, s raft.Server) error {
+	limit := time.NewTimer(g.cfg.Heartbeat / 2)
+	defer limit.Stop()
+	look := time.NewTicker(handOverLook)
+	defer look.Stop()
+	for {
+		behind, err := g.behind(ctx, s)
+		if behind == 0 || err != nil {
+			return err
+		}
+		select {
+		case <-look.C:
+		case <-limit.C:
+			return fmt.Errorf("%s is %d entries behind", s.ID, behind)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-g.life.Done():

@@ -276,3 +276,31 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 	}
 	c.settled(40, 10)
 }
+
+// Leadership is not handed to a replica that is behind: it would not be elected, and
+// the group would be without a leader.
+func TestLeadershipIsNotHandedToOneThatIsBehind(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Second }
+	c.memory()
+	from := c.leader(-1)
+	to := (from + 1) % 3
+	c.push([][]byte{configureCommand()})
+	c.train(1, 1, 10)
+	c.link(from, to, false)
+	c.train(2, 40, 10)
+	term := c.groups[from].raft.CurrentTerm()
+	for _, up := range []bool{false, true} {
+		c.link(from, to, up)
+		err := c.groups[from].HandOver(t.Context(), c.members[to].Node)
+		if err == nil && !up {
+			t.Error("handed over to a replica that cannot be reached")
+		}
+		if _, leads := c.groups[from].Leader(); err != nil && (!leads || c.groups[from].raft.CurrentTerm() != term) {
+			t.Errorf("leads: %v, in term %d after a hand-over that was refused (%v), want term %d", leads, c.groups[from].raft.CurrentTerm(), err, term)
+		}
+	}
+	c.train(41, 43, 10)
+	c.settled(43, 10)
+}

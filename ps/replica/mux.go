@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/fathom-train/fathom/proto/identity"
 )
 
@@ -94,7 +92,7 @@ func (m *Mux) Addr() string { return m.listener.Addr().String() }
 // registered once at a time; connections to unknown names are closed.
 // advertise is the address other nodes dial; empty means that of the listener.
 // onHungUp, unless nil, is told when a connection of the group has ended.
-func (m *Mux) Group(name, advertise string, onHungUp func()) (raft.StreamLayer, error) {
+func (m *Mux) Group(name, advertise string, onHungUp func()) (*layer, error) {
 	if name == "" || len(name) > 255 {
 		return nil, fmt.Errorf("group name %q must have 1 to 255 bytes", name)
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -71,6 +73,26 @@ func (l *layer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, er
 		return nil, err
 	}
 	return l.track(conn)
+}
+
+// absent reports whether a replica is gone from its address for certain: nobody
+// listens there, or who does closes the connection because he does not serve the
+// replica, as a process that has just been started again.
+func (l *layer) absent(at raft.ServerAddress, wait time.Duration) bool {
+	conn, err := l.Dial(at, wait)
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	defer conn.Close()
+	// Not by way of tracked, which would report the end of this one, too.
+	if t, ok := conn.(*tracked); ok {
+		conn = t.Conn
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return false
+	}
+	_, err = conn.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // dial connects to a node, inside of TLS if this one has an identity.
