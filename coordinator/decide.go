@@ -120,7 +120,12 @@ func (l *leader) placeShards(r *run, now time.Time) *write {
 	if len(names) < cluster.PS {
 		return nil
 	}
-	placed, err := placement.Place(names, cluster.Shards, cluster.Replicas)
+	pools := map[string][]string{}
+	for _, name := range names {
+		pool := l.nodes[name].report.GetPool()
+		pools[pool] = append(pools[pool], name)
+	}
+	placed, err := placement.Place(pools, cluster.Shards, cluster.Replicas)
 	if err != nil {
 		r.fail(true, "%v", err)
 		return nil
@@ -129,7 +134,7 @@ func (l *leader) placeShards(r *run, now time.Time) *write {
 	for i, s := range shard.Even(cluster.Shards).Shards {
 		sp := shardPlace{ID: s.ID, Lo: uint64(s.Range.Lo), Hi: uint64(s.Range.Hi)}
 		for _, name := range placed[i] {
-			sp.Members = append(sp.Members, member{Node: name, Address: l.nodes[name].address})
+			sp.Members = append(sp.Members, member{Node: name, Address: l.nodes[name].address, Pool: l.nodes[name].report.GetPool()})
 		}
 		p.Shards = append(p.Shards, sp)
 	}

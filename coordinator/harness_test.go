@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -277,6 +278,7 @@ func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinato
 	var n *simNode
 	seen := simCheckpoints{}
 	report := func(r *proto.NodeReport) {
+		r.Pool = poolOf(name)
 		for _, g := range n.order.GetGroups() {
 			c.model.begin(g.GetSchema().GetRun(), int(g.GetSchema().GetLanes()), g.GetRestore())
 			c.model.reshape(g.GetSchema().GetBase())
@@ -300,6 +302,13 @@ func (c *cluster) server(name string, alter func(*proto.GroupReport), coordinato
 	n.stop = func() { c.model.up(name, false); stop() }
 	close(ready)
 	return n
+}
+
+// poolOf is the pool of a simulated server by its name: ps-N is in none, ps-POOL-N
+// in POOL.
+func poolOf(name string) string {
+	parts := strings.Split(name, "-")
+	return strings.Join(parts[1:len(parts)-1], "-")
 }
 
 // follow makes of a group what an order says, as far as raft would by now, and

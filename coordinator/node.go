@@ -24,6 +24,8 @@ const (
 	nodesMax = 4096
 	// nodeNameMax is the longest name, that of a DNS host.
 	nodeNameMax = 253
+	// poolNameMax is the longest name of a pool, that of a DNS label.
+	poolNameMax = 63
 )
 
 // node is one member: what it last reported and what it is told. The leader's
@@ -85,6 +87,8 @@ func checkReport(r *proto.NodeReport) error {
 		return fmt.Errorf("node %s has the role %q, want %s or %s", r.GetNode(), r.GetRole(), rolePS, roleWorker)
 	case r.GetRole() == rolePS && r.GetAddress() == "":
 		return fmt.Errorf("parameter server %s reports no address", r.GetNode())
+	case len(r.GetPool()) > poolNameMax:
+		return fmt.Errorf("parameter server %s is of a pool whose name has %d bytes, want at most %d", r.GetNode(), len(r.GetPool()), poolNameMax)
 	}
 	return nil
 }

@@ -107,7 +107,8 @@ type shardPlace struct {
 // member is one replica of a shard.
 type member struct {
 	Node    string `json:"node"`
-	Address string `json:"address"` // as of the placement
+	Address string `json:"address"`        // as of the placement
+	Pool    string `json:"pool,omitempty"` // of the node, as of the placement
 	// Replica tells apart the replicas a node has held of the shard.
 	Replica uint32 `json:"replica,omitempty"`
 	// Role is what is to become of it; empty: it votes.

@@ -184,7 +184,7 @@ func (l *leader) plannerNodes(r *run, now time.Time) []placement.Node {
 		}
 		alive := n.alive(now)
 		limit := n.report.GetMemoryLimit()
-		nodes[n.name] = placement.Node{Name: n.name, Usable: alive && !l.draining[n.name],
+		nodes[n.name] = placement.Node{Name: n.name, Pool: n.report.GetPool(), Usable: alive && !l.draining[n.name],
 			// Another shard, and the room for its snapshot.
 			Full:     limit > 0 && n.report.GetMemoryBytes()+2*largest > limit,
 			Draining: alive && l.draining[n.name], Gone: !alive && n.dead && now.Sub(n.deadSince) > l.replaceAfter}
@@ -192,7 +192,7 @@ func (l *leader) plannerNodes(r *run, now time.Time) []placement.Node {
 	for _, s := range r.place.Shards {
 		for _, m := range s.Members {
 			if _, known := nodes[m.Node]; !known && now.Sub(l.elected) > l.replaceAfter {
-				nodes[m.Node] = placement.Node{Name: m.Node, Gone: true}
+				nodes[m.Node] = placement.Node{Name: m.Node, Pool: m.Pool, Gone: true}
 			}
 		}
 	}
@@ -228,7 +228,8 @@ func (l *leader) begin(s *shardPlace, m placement.Move) string {
 		s.Members[i].Role = leaving
 	}
 	s.Numbered++
-	s.Members = append(s.Members, member{Node: m.To, Replica: s.Numbered, Address: l.nodes[m.To].address, Role: learning})
+	s.Members = append(s.Members, member{Node: m.To, Replica: s.Numbered, Address: l.nodes[m.To].address,
+		Pool: l.nodes[m.To].report.GetPool(), Role: learning})
 	return fmt.Sprintf("shard %d: its replica on %s is replaced by one on %s, because %s", s.ID, m.From, m.To, m.Reason)
 }
 

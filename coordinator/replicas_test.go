@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -142,6 +144,55 @@ func TestNewServerGetsItsShareAndADrainedOneIsEmptied(t *testing.T) {
 		for _, bad := range []string{"worker-0", "nobody"} {
 			if _, err := ctl.Drain(t.Context(), bad, false); err == nil {
 				t.Errorf("%s is drained", bad)
+			}
+		}
+		await(t, ctl, name, inPhase(proto.Phase_PHASE_DONE))
+	})
+}
+
+func TestShardsKeepToTheirPoolUntilItIsDrained(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		c.coordinator("c0")
+		for i := range 3 {
+			c.server(fmt.Sprintf("ps-%d", i), nil, "c0")
+			c.server(fmt.Sprintf("ps-fast-%d", i), nil, "c0")
+		}
+		c.worker("worker-0", simWorker{digest: "d", stepMs: 5000}, "c0")
+		ctl := c.control("c0")
+		name := submit(t, ctl, spec(t, "pools", func(j *job.Job) { j.Spec.Cluster.Shards, j.Spec.Cluster.PS = 4, 6 }))
+		poolsOf := func() (of []string) { // of each shard, all pools that have a replica of it
+			groups, err := ctl.Groups(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range groups.GetShards() {
+				pools := map[string]bool{}
+				for _, m := range s.GetMembers() {
+					pools[poolOf(m.GetNode())] = true
+				}
+				of = append(of, strings.Join(slices.Sorted(maps.Keys(pools)), "+"))
+			}
+			return of
+		}
+		await(t, ctl, name, func(s *proto.JobStatus) bool { return s.GetStep() > 0 })
+		if got := poolsOf(); !slices.Equal(got, []string{"", "", "fast", "fast"}) {
+			t.Fatalf("shards are in the pools %q", got)
+		}
+		if _, err := ctl.Drain(t.Context(), "ps-0", false); err != nil {
+			t.Fatal(err)
+		}
+		// Two of the pool are too few for three replicas: all of it leaves.
+		settledAs(t, ctl, name, map[string]uint32{"ps-0": 0, "ps-1": 0, "ps-2": 0, "ps-fast-0": 4, "ps-fast-1": 4, "ps-fast-2": 4})
+		if got := poolsOf(); !slices.Equal(got, []string{"fast", "fast", "fast", "fast"}) {
+			t.Errorf("after the drain shards are in the pools %q", got)
+		}
+		nodes, err := ctl.Nodes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range nodes {
+			if n.GetRole() == rolePS && n.GetPool() != poolOf(n.GetNode()) {
+				t.Errorf("%s is of the pool %q", n.GetNode(), n.GetPool())
 			}
 		}
 		await(t, ctl, name, inPhase(proto.Phase_PHASE_DONE))

@@ -204,7 +204,7 @@ func (l *leader) nodeStatuses(now time.Time) []*proto.NodeStatus {
 	all := []*proto.NodeStatus{{Node: l.self.Node, Role: roleCoordinator, Address: l.self.Address, Alive: true}}
 	for _, n := range l.nodes {
 		s := &proto.NodeStatus{Node: n.name, Role: n.role, Address: n.address,
-			MetricsAddress: n.report.GetMetricsAddress(), Alive: n.alive(now), CpuSeconds: n.report.GetCpuSeconds(),
+			Pool: n.report.GetPool(), MetricsAddress: n.report.GetMetricsAddress(), Alive: n.alive(now), CpuSeconds: n.report.GetCpuSeconds(),
 			MemoryBytes: n.report.GetMemoryBytes(), MemoryLimit: n.report.GetMemoryLimit()}
 		if n.role == rolePS {
 			s.Draining = l.draining[n.name]

@@ -90,7 +90,7 @@ var layers = map[string][]string{
 	"cmd/fathom": {"shard", "compute/random", "compute/kernel", "compute/gemm", "compute/optim", "compute/model", "compute/embedding",
 		"ps/wire", "ps/table", "ps/checkpoint", "ps/fsm", "ps/client", "ps/export", "worker/trainer", "compute/eval",
 		"proto", "proto/identity", "deploy/certs", "deploy/manifest", "deploy/scale", "deploy/launch", "deploy/launch/launchtest", "ps", "worker", "worker/dataset",
-		"coordinator", "coordinator/client", "coordinator/job", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},
+		"coordinator", "coordinator/client", "coordinator/job", "coordinator/placement", "coordinator/search", "coordinator/store", "deploy/plan", "deploy/local"},
 	"e2e": {"proto", "proto/identity"},
 	// sim runs everything in one process, on simulated time, network and disks.
 	"e2e/sim": {"ps", "worker", "coordinator"},

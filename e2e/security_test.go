@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,6 +185,83 @@ func (r *fathomRun) keepsItsSecrets() {
 		if bytes.Contains(r.stdout.Bytes(), s) || bytes.Contains(r.stderr.Bytes(), s) {
 			r.t.Errorf("the run prints the key of %s", keys[i])
 		}
+	}
+}
+
+// The authority and all certificates are replaced while a job trains, as the
+// documentation says: nothing is restarted for it, new connections are made
+// with the new ones, those of before are refused in the end, and the model is the
+// same.
+func TestAuthorityIsReplacedWhileAJobTrains(t *testing.T) {
+	t.Parallel()
+	job := writeFile(t, "small.yaml", smallJob)
+	longer := []string{"--set", "spec.train.epochs=12"}
+	want := start(t, nil, append([]string{"run", job}, longer...)...).result(limit)
+
+	r := start(t, nil, append([]string{"run", job}, longer...)...)
+	server := r.leaderPast(5, limit)
+	credentials := filepath.Join(r.workdir, "credentials")
+	old := filepath.Join(t.TempDir(), "old") // somebody who kept what he had
+	if err := os.CopyFS(old, os.DirFS(filepath.Join(credentials, "admin"))); err != nil {
+		t.Fatal(err)
+	}
+	read := func(dir, file string) []byte {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	put := func(dir, file string, text []byte) {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "next"), text, 0o600), os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, file))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var who []string
+	for _, c := range r.everyone() {
+		who = append(who, filepath.Base(c.flag("--credentials")))
+	}
+	who = append(who, "admin")
+	if len(who) < 7 {
+		t.Fatalf("only %v have certificates", who)
+	}
+	ca := filepath.Join(t.TempDir(), "ca")
+	cli(t, 0, "certs", "create", "--ca", ca, "--cluster", "local")
+	both := append(read(old, identity.CAFile), read(ca, identity.CAFile)...)
+	for _, name := range who {
+		put(filepath.Join(credentials, name), identity.CAFile, both)
+	}
+	settle := func() { <-time.After(2500 * time.Millisecond) } // a process looks once a second
+	settle()
+	for _, name := range who {
+		role := strings.TrimRight(name, "-0123456789")
+		issued := filepath.Join(t.TempDir(), name)
+		cli(t, 0, "certs", "issue", role, name, "--ca", ca, "--host", "127.0.0.1", "--host", "localhost", "--out", issued)
+		put(filepath.Join(credentials, name), identity.KeyFile, read(issued, identity.KeyFile))
+		put(filepath.Join(credentials, name), identity.CertFile, read(issued, identity.CertFile))
+	}
+	settle()
+	for _, name := range who {
+		put(filepath.Join(credentials, name), identity.CAFile, read(ca, identity.CAFile))
+	}
+	settle()
+	// A server begins anew: all of its connections are made with the new ones.
+	r.signal(syscall.SIGKILL, server)
+	r.leaderPast(r.version()+5, limit)
+	former, err := identity.Load(old, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := r.children("coordinator")[0].flag("--listen")
+	conn, err := tls.Dial("tcp", address, former.Client("127.0.0.1", identity.Coordinator))
+	if err == nil {
+		conn.Close()
+		t.Error("who has only the old authority believes the coordinator")
+	} else if !strings.Contains(err.Error(), "certificate signed by unknown authority") {
+		t.Error(err)
+	}
+	if got := r.result(limit); got.ModelHash != want.ModelHash {
+		t.Errorf("model hash %s, want %s", got.ModelHash, want.ModelHash)
 	}
 }
 

@@ -816,6 +816,7 @@ type NodeStatus struct {
 	Leaders        uint32                 `protobuf:"varint,22,opt,name=leaders,proto3" json:"leaders,omitempty"`   // shards led from here
 	MemoryBytes    uint64                 `protobuf:"varint,23,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	MemoryLimit    uint64                 `protobuf:"varint,24,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
+	Pool           string                 `protobuf:"bytes,25,opt,name=pool,proto3" json:"pool,omitempty"` // ps; empty: the one without a name
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -925,6 +926,13 @@ func (x *NodeStatus) GetMemoryLimit() uint64 {
 		return x.MemoryLimit
 	}
 	return 0
+}
+
+func (x *NodeStatus) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
 }
 
 type JobStatus struct {
@@ -1551,10 +1559,12 @@ type NodeReport struct {
 	OrderRevision  uint64                 `protobuf:"varint,7,opt,name=order_revision,json=orderRevision,proto3" json:"order_revision,omitempty"` // newest order obeyed
 	MemoryBytes    uint64                 `protobuf:"varint,20,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`      // ps: held for rows and tensors
 	MemoryLimit    uint64                 `protobuf:"varint,21,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`      // ps: the most it may hold; 0: no limit
-	Groups         []*GroupReport         `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"`                                     // ps
-	Worker         *WorkerReport          `protobuf:"bytes,9,opt,name=worker,proto3" json:"worker,omitempty"`                                     // worker
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// pool is of which servers a shard's replicas are kept together.
+	Pool          string         `protobuf:"bytes,22,opt,name=pool,proto3" json:"pool,omitempty"`    // ps
+	Groups        []*GroupReport `protobuf:"bytes,8,rep,name=groups,proto3" json:"groups,omitempty"` // ps
+	Worker        *WorkerReport  `protobuf:"bytes,9,opt,name=worker,proto3" json:"worker,omitempty"` // worker
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeReport) Reset() {
@@ -1648,6 +1658,13 @@ func (x *NodeReport) GetMemoryLimit() uint64 {
 		return x.MemoryLimit
 	}
 	return 0
+}
+
+func (x *NodeReport) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
 }
 
 func (x *NodeReport) GetGroups() []*GroupReport {
@@ -3843,7 +3860,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\x04undo\x18\x02 \x01(\bR\x04undo\"9\n" +
 	"\n" +
 	"NodesReply\x12+\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x15.fathom.v1.NodeStatusR\x05nodes\"\xc6\x02\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x15.fathom.v1.NodeStatusR\x05nodes\"\xda\x02\n" +
 	"\n" +
 	"NodeStatus\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -3857,7 +3874,8 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\breplicas\x18\x15 \x01(\rR\breplicas\x12\x18\n" +
 	"\aleaders\x18\x16 \x01(\rR\aleaders\x12!\n" +
 	"\fmemory_bytes\x18\x17 \x01(\x04R\vmemoryBytes\x12!\n" +
-	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\"\xa9\b\n" +
+	"\fmemory_limit\x18\x18 \x01(\x04R\vmemoryLimit\x12\x12\n" +
+	"\x04pool\x18\x19 \x01(\tR\x04pool\"\xa9\b\n" +
 	"\tJobStatus\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12&\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x10.fathom.v1.PhaseR\x05phase\x12\x16\n" +
@@ -3925,7 +3943,7 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\tSplitInfo\x12\x14\n" +
 	"\x05split\x18\x01 \x01(\tR\x05split\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x1c\n" +
-	"\tpositives\x18\x03 \x01(\x01R\tpositives\"\x88\x03\n" +
+	"\tpositives\x18\x03 \x01(\x01R\tpositives\"\x9c\x03\n" +
 	"\n" +
 	"NodeReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
@@ -3937,7 +3955,8 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"cpuSeconds\x12%\n" +
 	"\x0eorder_revision\x18\a \x01(\x04R\rorderRevision\x12!\n" +
 	"\fmemory_bytes\x18\x14 \x01(\x04R\vmemoryBytes\x12!\n" +
-	"\fmemory_limit\x18\x15 \x01(\x04R\vmemoryLimit\x12.\n" +
+	"\fmemory_limit\x18\x15 \x01(\x04R\vmemoryLimit\x12\x12\n" +
+	"\x04pool\x18\x16 \x01(\tR\x04pool\x12.\n" +
 	"\x06groups\x18\b \x03(\v2\x16.fathom.v1.GroupReportR\x06groups\x12/\n" +
 	"\x06worker\x18\t \x01(\v2\x17.fathom.v1.WorkerReportR\x06worker\"\xc0\x04\n" +
 	"\vGroupReport\x12\x10\n" +

@@ -30,6 +30,9 @@ type Config struct {
 	Identity *identity.Source
 	// Advertise is the address others dial; default: the one listened on.
 	Advertise string
+	// Pool is of which servers a shard's replicas are kept together (default the
+	// pool without a name).
+	Pool string
 	// MetricsAddress is reported to the coordinator, not listened on.
 	MetricsAddress string
 	// Logger gets what matters; default: nothing is logged.

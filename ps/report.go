@@ -22,7 +22,7 @@ func (s *Server) report() *proto.NodeReport {
 	obeyed := s.obeyed
 	s.mu.Unlock()
 	r := &proto.NodeReport{
-		Node: s.cfg.Node, Role: role, Address: s.cfg.Advertise, MetricsAddress: s.cfg.MetricsAddress,
+		Node: s.cfg.Node, Role: role, Address: s.cfg.Advertise, Pool: s.cfg.Pool, MetricsAddress: s.cfg.MetricsAddress,
 		Incarnation: s.incarnation, CpuSeconds: cpuSeconds(), OrderRevision: obeyed,
 	}
 	held, copied := s.use()

@@ -289,7 +289,7 @@ func TestNodesAndTheirLogs(t *testing.T) {
 		{Node: "worker-0", Role: "worker"},
 	}}
 	_, out, _ := command(t, f, "nodes", "--coordinator", "127.0.0.1:1", "--insecure")
-	if !strings.Contains(out, "ps-0") || !strings.Contains(out, "1m01s") || !strings.Contains(out, "worker-0  worker  no            -      -       -  -") {
+	if !strings.Contains(out, "ps-0") || !strings.Contains(out, "1m01s") || !strings.Contains(out, "worker-0  worker  -     no            -      -       -  -") {
 		t.Errorf("nodes:\n%s", out)
 	}
 	var nodes []nodeJSON

@@ -186,7 +186,7 @@ func (a *app) launchOn(ctx context.Context, c *launch.Cluster, j *job.Job, f *la
 	if err := c.Preflight(ctx, objects, f.o.Issuer == "", changes && f.wait == waitDone); err != nil {
 		return err
 	}
-	if err := a.checkChange(ctx, c, j); err != nil {
+	if err := a.checkChange(ctx, c, j, f.o.ServersByPool(j)); err != nil {
 		return err
 	}
 	certificates := &launch.SecretsPlan{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/fathom-train/fathom/coordinator/job"
@@ -16,8 +17,9 @@ import (
 var changeable = []string{"spec.cluster.workers", "spec.cluster.ps"}
 
 // checkChange refuses to launch a job over one of its name that is another, and
-// to take servers away that hold shards.
-func (a *app) checkChange(ctx context.Context, c *launch.Cluster, j *job.Job) error {
+// to take servers away that hold shards. left is how many servers each pool will
+// have.
+func (a *app) checkChange(ctx context.Context, c *launch.Cluster, j *job.Job, left map[string]int) error {
 	spec, servers, err := c.Launched(ctx, j.Metadata.Name)
 	if err != nil || spec == nil {
 		return err
@@ -25,11 +27,15 @@ func (a *app) checkChange(ctx context.Context, c *launch.Cluster, j *job.Job) er
 	if err := otherJob(spec, j); err != nil {
 		return err
 	}
-	if servers <= j.Spec.Cluster.PS {
+	fewer := false
+	for pool, n := range servers {
+		fewer = fewer || n > left[pool]
+	}
+	if !fewer {
 		return nil
 	}
 	return a.reach(ctx, c, j.Metadata.Name, func(control control) error {
-		return mayGo(ctx, control, j.Metadata.Name, j.Spec.Cluster.PS)
+		return mayGo(ctx, control, j.Metadata.Name, left)
 	})
 }
 
@@ -53,16 +59,21 @@ func otherJob(launched []byte, j *job.Job) error {
 	return inputError{fmt.Errorf("%s\n"+remedy+"; only %s can change", text, name, strings.Join(changeable, " and "))}
 }
 
-// mayGo is an error while servers of a job from number left on hold shards.
-func mayGo(ctx context.Context, c control, job string, left int) error {
+// mayGo is an error while servers of a job hold shards that are not among those
+// that each pool is left with.
+func mayGo(ctx context.Context, c control, job string, left map[string]int) error {
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
 		return err
 	}
 	var faults []error
 	for _, n := range nodes {
-		var number int
-		if _, err := fmt.Sscanf(n.GetNode(), job+"-ps-%d", &number); err != nil || number < left || n.GetReplicas() == 0 {
+		set := job + "-ps"
+		if n.GetPool() != "" {
+			set += "-" + n.GetPool()
+		}
+		number, err := strconv.Atoi(strings.TrimPrefix(n.GetNode(), set+"-"))
+		if n.GetRole() != "ps" || err != nil || number < left[n.GetPool()] || n.GetReplicas() == 0 {
 			continue
 		}
 		faults = append(faults, fmt.Errorf("server %s still holds %d shards: fathom node drain %s, and launch again when fathom nodes shows none", n.GetNode(), n.GetReplicas(), n.GetNode()))

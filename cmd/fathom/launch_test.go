@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/deploy/launch/launchtest"
+	"github.com/fathom-train/fathom/deploy/manifest"
 	"github.com/fathom-train/fathom/proto"
 )
 
@@ -136,7 +138,7 @@ func TestWhatALaunchedJobTrainsCannotChange(t *testing.T) {
 		t.Errorf("%v servers", n)
 	}
 	// Servers that hold shards do not go.
-	k.control.nodes = []*proto.NodeStatus{{Node: "quickstart-ps-0", Replicas: 4}, {Node: "quickstart-ps-3"}, {Node: "quickstart-ps-4", Replicas: 2}}
+	k.control.nodes = []*proto.NodeStatus{{Node: "quickstart-ps-0", Role: "ps", Replicas: 4}, {Node: "quickstart-ps-3", Role: "ps"}, {Node: "quickstart-ps-4", Role: "ps", Replicas: 2}}
 	code, _, errs = k.launch("--wait", "false", "--set", "spec.cluster.workers=3")
 	want(t, code, exitInput, errs, "fathom: server quickstart-ps-4 still holds 2 shards: fathom node drain quickstart-ps-4")
 	k.control.nodes[2].Replicas = 0
@@ -214,11 +216,101 @@ func TestMemoryThatIsGivenMustFitThePlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := serverMemory(j, 0, 64<<20); err == nil || !strings.Contains(err.Error(), "--server-memory gives it 64.0 MiB") {
+	if _, err := serverMemory(j, 4, 3, 0, 64<<20, "--server-memory"); err == nil || !strings.Contains(err.Error(), "--server-memory gives it 64.0 MiB") {
 		t.Errorf("too little: %v", err)
 	}
-	if got, err := serverMemory(j, 0, gib); got != gib || err != nil {
+	if got, err := serverMemory(j, 4, 3, 0, gib, "--server-memory"); got != gib || err != nil {
 		t.Errorf("enough: %d, %v", got, err)
+	}
+}
+
+// From servers in no pool to a pool, without a stop: a pool beside them, drain
+// them, and only then they may go.
+func TestServersMoveToAPool(t *testing.T) {
+	k := newKube(t)
+	if code, _, errs := k.launch("--wait", "ready"); code != exitDone {
+		t.Fatal(errs)
+	}
+	pool := []string{"--wait", "ready", "--pool", "fast=3,memory=2,cpu=4000,storage-class=nvme,node=disk:nvme,tolerate=dedicated:fathom"}
+	code, out, errs := k.launch(append(pool, "--set", "spec.cluster.ps=6")...)
+	want(t, code, exitDone, out+errs, "statefulset.apps/quickstart-ps-fast created\n", "poddisruptionbudget.policy/quickstart-ps-fast created\n",
+		"statefulset.apps/quickstart-ps unchanged\n", "poddisruptionbudget.policy/quickstart-ps configured\n", "ps 3/3, ps fast 3/3, worker")
+	k.control.jobs = []*proto.JobStatus{{Job: "quickstart", Phase: proto.Phase_PHASE_TRAINING}}
+	code, out, errs = k.run("status", "--on", "kubernetes")
+	want(t, code, exitDone, out+errs, "ps fast        3/3  ready\n")
+	k.control.jobs[0].Phase = proto.Phase_PHASE_DONE
+	code, out, errs = k.run("restart", "ps")
+	want(t, code, exitDone, out+errs, "pod/quickstart-ps-0 restarted\npod/quickstart-ps-fast-2 restarted\n", "pod/quickstart-ps-fast-0 restarted\n")
+	k.server.Log("quickstart-ps-fast-1", "ready\n")
+	code, out, errs = k.run("logs", "ps-fast/1", "--on", "kubernetes")
+	want(t, code, exitDone, out+errs, "[quickstart-ps-fast-1] ready\n")
+
+	node := func(name, pool string, replicas uint32) *proto.NodeStatus {
+		return &proto.NodeStatus{Node: name, Role: "ps", Pool: pool, Replicas: replicas}
+	}
+	k.control.nodes = []*proto.NodeStatus{node("quickstart-ps-0", "", 4), node("quickstart-ps-2", "", 0), node("quickstart-ps-fast-0", "fast", 0)}
+	code, _, errs = k.launch(pool...)
+	want(t, code, exitInput, errs, "fathom: server quickstart-ps-0 still holds 4 shards: fathom node drain quickstart-ps-0")
+	if strings.Contains(errs, "ps-fast") || strings.Contains(errs, "ps-2") {
+		t.Errorf("names what may go, or stays:\n%s", errs)
+	}
+	k.control.nodes = []*proto.NodeStatus{node("quickstart-ps-0", "", 0), node("quickstart-ps-fast-0", "fast", 4)}
+	code, out, errs = k.launch(pool...)
+	want(t, code, exitDone, out+errs, "statefulset.apps/quickstart-ps pruned\n", "poddisruptionbudget.policy/quickstart-ps pruned\n", "statefulset.apps/quickstart-ps-fast unchanged\n")
+	// And back: now the pool holds them.
+	code, _, errs = k.launch("--wait", "false")
+	want(t, code, exitInput, errs, "server quickstart-ps-fast-0 still holds 4 shards")
+	code, out, errs = k.run("delete", "quickstart", "--yes", "--purge")
+	want(t, code, exitDone, out+errs, "persistentvolumeclaim/data-quickstart-ps-0 deleted\n", "persistentvolumeclaim/data-quickstart-ps-fast-0 deleted\n")
+}
+
+func TestPoolsAreReadAndTheirMemoryIsPlanned(t *testing.T) {
+	for text, want := range map[string]string{
+		"fast":              `"" is no number of servers`,
+		"fast=three":        `"three" is no number of servers`,
+		"fast=3,memory=0":   `memory "0" is no number of GiB`,
+		"fast=3,cpu=x":      `cpu "x" is no number`,
+		"fast=3,disk=ssd":   `it has nothing called "disk"`,
+		"fast=3,node=ssd":   `node "ssd" is no label and value`,
+		"fast=3,storage=":   `"storage" has no value`,
+		"fast=3,tolerate":   `"tolerate" has no value`,
+		"fast=3,node=:ssd":  `node ":ssd" is no label`,
+		"fast=3,memory=1e9": `memory "1e9" is no number`,
+	} {
+		if _, err := parsePool(text); err == nil || !strings.Contains(err.Error(), "--pool "+text+": "+want) || !strings.HasSuffix(err.Error(), poolUsage) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+	a, _, _ := newTestApp(t, nil)
+	j, err := a.loadJob(filepath.Join("..", "..", "deploy", "jobs", "quickstart.yaml"), []string{"spec.cluster.ps=6", "spec.data.synthetic.vocabulary=16000000",
+		"spec.data.synthetic.train_rows=16000000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := func(pools ...string) (manifest.Options, error) {
+		f := manifestFlags{pools: pools, server: 0}
+		err := f.planPools(j)
+		return f.o, err
+	}
+	alone, err := serverMemory(j, 4, 3, 0, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	half, err := serverMemory(j, 2, 3, 0, 0, "")
+	if err != nil || half >= alone {
+		t.Fatalf("half %d, all %d: %v", half, alone, err)
+	}
+	// Not given: each can take all over from the other.
+	o, err := plan("a=3")
+	if err != nil || o.ServerMemory != alone || o.Pools[0].Memory != alone {
+		t.Errorf("planned %d and %d, want %d: %v", o.ServerMemory, o.Pools[0].Memory, alone, err)
+	}
+	// Given: its share must fit.
+	if o, err = plan(fmt.Sprintf("a=3,memory=%d", half/gib)); err != nil || o.Pools[0].Memory != half/gib*gib {
+		t.Errorf("half: %d, %v", o.Pools[0].Memory, err)
+	}
+	if _, err = plan("a=3,memory=1"); err == nil || !strings.Contains(err.Error(), "--pool a gives it 1.0 GiB: give more") {
+		t.Errorf("too little: %v", err)
 	}
 }
 

@@ -128,7 +128,7 @@ func (t *podTable) show(s launch.State) {
 	if t.width == nil {
 		var parts []string
 		for _, c := range s.Components {
-			part := fmt.Sprintf("%s %d/%d", c.Name, c.Ready, c.Want)
+			part := fmt.Sprintf("%s %d/%d", c.Label(), c.Ready, c.Want)
 			if c.Text != "ready" && c.Text != "starting" {
 				part += " " + c.Text
 			}
@@ -157,7 +157,7 @@ func (t *podTable) close() { t.drawn = 0 }
 func podLines(s launch.State) []string {
 	rows := [][]string{{"component", "ready", "state"}}
 	for _, c := range s.Components {
-		rows = append(rows, []string{c.Name, fmt.Sprintf("%d/%d", c.Ready, c.Want), c.Text})
+		rows = append(rows, []string{c.Label(), fmt.Sprintf("%d/%d", c.Ready, c.Want), c.Text})
 	}
 	return columns("lrl", rows)
 }

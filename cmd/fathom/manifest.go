@@ -20,6 +20,7 @@ type manifestFlags struct {
 	o              manifest.Options
 	rows           int64
 	server, worker int64 // GiB
+	pools          []string
 }
 
 func (f *manifestFlags) add(cmd *cobra.Command) {
@@ -39,6 +40,7 @@ func (f *manifestFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.o.Scheduler, "scheduler", "", "scheduler of the workers' pods, such as volcano (default the cluster's)")
 	flags.Int64Var(&f.rows, "rows", 0, "rows the embedding table will have, to plan the servers' memory")
 	flags.Int64Var(&f.server, "server-memory", 0, "GiB of a server (default what --rows or the generated data need, and a fifth more)")
+	flags.StringArrayVar(&f.pools, "pool", nil, "servers apart from the others, which are spec.cluster.ps less these (repeatable): "+poolUsage)
 	flags.Int64Var(&f.worker, "worker-memory", defaultWorkerMem, "GiB of a worker")
 	flags.IntVar(&f.o.ServerCPU, "server-cpu", 2000, "thousandths of a processor requested for a server")
 	flags.IntVar(&f.o.WorkerCPU, "worker-cpu", 2000, "thousandths of a processor requested for a worker")
@@ -46,8 +48,7 @@ func (f *manifestFlags) add(cmd *cobra.Command) {
 
 // render plans the memory and returns the objects.
 func (f *manifestFlags) render(j *job.Job) ([]manifest.Object, error) {
-	var err error
-	if f.o.ServerMemory, err = serverMemory(j, f.rows, f.server*gib); err != nil {
+	if err := f.planPools(j); err != nil {
 		return nil, err
 	}
 	f.o.WorkerMemory = f.worker * gib
@@ -109,9 +110,10 @@ func (a *app) printObjects(objects []manifest.Object) error {
 	return err
 }
 
-// serverMemory plans the memory of a server: what the rows need and a fifth
-// more, in whole GiB; or what is given, if the rows that are known fit in.
-func serverMemory(j *job.Job, rows, given int64) (int64, error) {
+// serverMemory plans the memory of each of some servers that have some of the
+// shards: what the rows need and a fifth more, in whole GiB; or what is given by
+// a flag, if the rows that are known fit in.
+func serverMemory(j *job.Job, shards, servers int, rows, given int64, flag string) (int64, error) {
 	count, known, err := j.RowsMax(rows)
 	if err != nil {
 		return 0, err
@@ -122,13 +124,13 @@ func serverMemory(j *job.Job, rows, given int64) (int64, error) {
 		}
 		return 0, inputError{errors.New("how much memory do the servers need? Give --rows (fathom data inspect counts them) or --server-memory")}
 	}
-	m, err := j.MemoryPerServer(count)
+	m, err := j.MemoryOfServers(count, shards, servers)
 	if err != nil {
 		return 0, err
 	}
 	if given > 0 && m.Total > given {
-		return 0, inputError{fmt.Errorf("a server needs %s (%s of it rows), --server-memory gives it %s: give more, or spread the shards over more servers (spec.cluster.ps)",
-			byteSize(uint64(m.Total)), byteSize(uint64(m.Rows)), byteSize(uint64(given)))}
+		return 0, inputError{fmt.Errorf("a server needs %s (%s of it rows), %s gives it %s: give more, or spread the shards over more servers (spec.cluster.ps)",
+			byteSize(uint64(m.Total)), byteSize(uint64(m.Rows)), flag, byteSize(uint64(given)))}
 	}
 	if given > 0 {
 		return given, nil

@@ -28,11 +28,11 @@ func (a *app) newNodes() *cobra.Command {
 					}
 					return writeJSON(a.out, all)
 				}
-				rows := [][]string{{"node", "role", "alive", "replicas", "leads", "memory", "address", "metrics", "cpu"}}
+				rows := [][]string{{"node", "role", "pool", "alive", "replicas", "leads", "memory", "address", "metrics", "cpu"}}
 				for _, n := range nodes {
-					rows = append(rows, []string{n.GetNode(), n.GetRole(), aliveOf(n), replicasOf(n, n.GetReplicas()), replicasOf(n, n.GetLeaders()), memoryOf(n), dash(n.GetAddress()), dash(n.GetMetricsAddress()), seconds(n.GetCpuSeconds())})
+					rows = append(rows, []string{n.GetNode(), n.GetRole(), dash(n.GetPool()), aliveOf(n), replicasOf(n, n.GetReplicas()), replicasOf(n, n.GetLeaders()), memoryOf(n), dash(n.GetAddress()), dash(n.GetMetricsAddress()), seconds(n.GetCpuSeconds())})
 				}
-				for _, l := range columns("lllrrrllr", rows) {
+				for _, l := range columns("llllrrrllr", rows) {
 					fmt.Fprintln(a.out, l)
 				}
 				return nil
@@ -52,6 +52,7 @@ type nodeJSON struct {
 	Alive          bool    `json:"alive"`
 	CPUSeconds     float64 `json:"cpu_seconds"`
 	// What follows is of parameter servers.
+	Pool        string `json:"pool,omitempty"`
 	Draining    bool   `json:"draining,omitempty"`
 	Replicas    uint32 `json:"replicas,omitempty"`
 	Leaders     uint32 `json:"leaders,omitempty"`
@@ -61,7 +62,7 @@ type nodeJSON struct {
 
 func toNodeJSON(n *proto.NodeStatus) nodeJSON {
 	return nodeJSON{n.GetNode(), n.GetRole(), n.GetAddress(), n.GetMetricsAddress(), n.GetAlive(), finite(n.GetCpuSeconds()),
-		n.GetDraining(), n.GetReplicas(), n.GetLeaders(), n.GetMemoryBytes(), n.GetMemoryLimit()}
+		n.GetPool(), n.GetDraining(), n.GetReplicas(), n.GetLeaders(), n.GetMemoryBytes(), n.GetMemoryLimit()}
 }
 
 func aliveOf(n *proto.NodeStatus) string {

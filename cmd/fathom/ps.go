@@ -39,6 +39,7 @@ func (a *app) newPS() *cobra.Command {
 	cmd.Flags().StringVar(&cfg.Advertise, "advertise", "", "address told to others (default the one listened on)")
 	cmd.Flags().StringVar(&cfg.DataDir, "data-dir", "", "directory of the raft logs and snapshots")
 	cmd.Flags().StringSliceVar(&cfg.Coordinators, "coordinator", nil, "addresses of the coordinators")
+	cmd.Flags().StringVar(&cfg.Pool, "pool", "", "pool of servers it is of: all replicas of a shard are in one pool")
 	cmd.Flags().Var(&memory, "memory-limit", "most memory for rows and their snapshots: bytes, a share such as 40%, or none (default 80% of the machine's or the container's)")
 	mustRequire(cmd, "data-dir", "coordinator")
 	return cmd

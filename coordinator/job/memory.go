@@ -27,6 +27,12 @@ const (
 // MemoryPerServer predicts the memory of the parameter server with the most
 // shards, for tables of so many rows each. The job must be valid.
 func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
+	return j.MemoryOfServers(rows, j.Spec.Cluster.Shards, j.Spec.Cluster.PS)
+}
+
+// MemoryOfServers is MemoryPerServer of some servers that have some of the shards
+// among them, such as a pool.
+func (j *Job) MemoryOfServers(rows []int64, shards, servers int) (Memory, error) {
 	tables, err := j.Tables()
 	if err != nil {
 		return Memory{}, err
@@ -62,7 +68,7 @@ func (j *Job) MemoryPerServer(rows []int64) (Memory, error) {
 	}
 	// Shards are spread evenly, so the fullest server has the count rounded up.
 	k := j.Spec.Cluster
-	held := int64((k.Shards*k.Replicas-1)/k.PS + 1)
+	held := int64((shards*k.Replicas-1)/servers + 1)
 	share := func(bytes int64) int64 { return bytes / int64(k.Shards) * held }
 	m.Process = processBytes
 	m.Rows = share(tableBytes)

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -23,7 +24,7 @@ func drawWorld(t *rapid.T) *world {
 		names = append(names, name)
 		w.nodes = append(w.nodes, Node{Name: name, Usable: true})
 	}
-	placed, err := Place(names[:rapid.IntRange(w.n, len(names)).Draw(t, "first")], rapid.IntRange(1, 9).Draw(t, "shards"), w.n)
+	placed, err := Place(one(names[:rapid.IntRange(w.n, len(names)).Draw(t, "first")]...), rapid.IntRange(1, 9).Draw(t, "shards"), w.n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +179,57 @@ func TestDrainedAndGoneNodesAreEmptied(t *testing.T) {
 	})
 }
 
+// A shard is in one pool before and after, and changes it only when its own has
+// not enough nodes left.
+func TestShardsStayInTheirPoolOrLeaveItWhole(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		pools, poolOf := drawPools(t, 5)
+		w := &world{n: rapid.IntRange(1, 3).Draw(t, "replicas")}
+		placed, err := Place(pools, rapid.IntRange(1, 9).Draw(t, "shards"), w.n)
+		if err != nil {
+			t.Skip("no pool is large enough")
+		}
+		stays := map[string]int{}
+		for _, name := range slices.Sorted(maps.Keys(poolOf)) {
+			n := Node{Name: name, Pool: poolOf[name], Usable: true}
+			if rapid.Bool().Draw(t, "drained") {
+				n.Usable, n.Draining = false, true
+			} else {
+				stays[n.Pool]++
+			}
+			w.nodes = append(w.nodes, n)
+		}
+		enough := false
+		for _, n := range stays {
+			enough = enough || n >= w.n
+		}
+		for _, members := range placed {
+			s := Shard{Led: true}
+			for _, m := range members {
+				s.Replicas = append(s.Replicas, Replica{Node: m})
+			}
+			w.shards = append(w.shards, s)
+		}
+		w.settle(t)
+		for i, s := range w.shards {
+			before, now := poolOf[placed[i][0]], poolOf[s.Replicas[0].Node]
+			if enough && (now != before) != (stays[before] < w.n) {
+				t.Fatalf("shard %d: pool %q before and %q now, of %d replicas, not drained %v", i, before, now, w.n, stays)
+			}
+			for _, r := range s.Replicas {
+				if enough && (poolOf[r.Node] != now || !w.usable(r.Node)) {
+					t.Fatalf("shard %d is left on %+v", i, s.Replicas)
+				}
+			}
+		}
+	})
+}
+
+func (w *world) usable(node string) bool {
+	return slices.ContainsFunc(w.nodes, func(n Node) bool { return n.Name == node && n.Usable })
+}
+
 func TestNothingMovesWithoutNeed(t *testing.T) {
 	t.Parallel()
 	three := []Node{{Name: "a", Usable: true}, {Name: "b", Usable: true}, {Name: "c", Usable: true}}
@@ -203,6 +255,11 @@ func TestNothingMovesWithoutNeed(t *testing.T) {
 	f("a full node gets nothing", Move{}, full, shard(true, on("a"), on("b")), shard(true, on("a"), on("b")))
 	f("but its own data again", Move{From: "c", To: "c", Reason: Lost}, full, shard(true, on("a"), Replica{Node: "c", Lost: true}))
 	f("a node with room gets its share", Move{From: "b", To: "c", Reason: Balance}, three, shard(true, on("a"), on("b")), shard(true, on("a"), on("b")))
+	two := []Node{{Name: "a", Gone: true}, three[1], three[2], {Name: "x", Pool: "other", Usable: true}}
+	f("another pool's node rather than none", Move{From: "a", To: "x", Reason: Gone}, two, shard(true, on("a"), on("b"), on("c")))
+	two[0] = three[0]
+	f("and back when one at home can", Move{From: "x", To: "a", Reason: Stray}, two, shard(true, on("x"), on("b"), on("c")))
+	f("pools are not balanced with each other", Move{}, two, shard(true, on("a"), on("b"), on("c")), shard(true, on("a"), on("b"), on("c")))
 	f("a learner that is lost too is given up", Move{From: "c", To: "c", Reason: Lost}, three,
 		Shard{Led: true, Replicas: []Replica{on("a"), {Node: "c", Learner: true, Lost: true}}, Former: []string{"b"}})
 }

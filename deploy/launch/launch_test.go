@@ -299,7 +299,7 @@ func TestWaitShowsHowPodsComeUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := []Component{{"etcd", 3, 3, "ready"}, {"coordinator", 2, 2, "ready"}, {"ps", 3, 2, "starting"}, {"worker", 2, 2, "running"}}
+	first := []Component{{"etcd", "", 3, 3, "ready"}, {"coordinator", "", 2, 2, "ready"}, {"ps", "", 3, 2, "starting"}, {"worker", "", 2, 2, "running"}}
 	if d := cmp.Diff(first, states[0].Components); d != "" || states[0].Ready || !states[len(states)-1].Ready {
 		t.Errorf("%s; ready %v", d, states[0].Ready)
 	}

@@ -101,24 +101,27 @@ func (c *Cluster) patchWorkers(ctx context.Context, job, what string, spec map[s
 	return c.explain(what+" the workers of job "+job, err)
 }
 
-// Restart has the pods of a component made anew, one at a time from the last to
-// the first. Before each, all its pods must be ready and sound must not object;
+// Restart has the pods of a component made anew, one at a time, pool by pool and
+// from the last to the first. Before each, all its pods must be ready and sound must not object;
 // it waits for both, for at most timeout each time.
 func (c *Cluster) Restart(ctx context.Context, job, component string, timeout time.Duration, sound func(context.Context) error, report func(pod string)) error {
 	sets, err := list[set](ctx, c, statefulSets, job)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(sets, func(s set) bool { return s.Metadata.Labels[componentLabel] == component })
-	if i < 0 {
+	sets = slices.DeleteFunc(sets, func(s set) bool { return s.Metadata.Labels[componentLabel] != component })
+	if len(sets) == 0 {
 		return fmt.Errorf("%w: job %s has no pods of %s that can be restarted one by one", ErrRefused, job, component)
 	}
-	want := 1
-	if n := sets[i].Spec.Replicas; n != nil {
-		want = int(*n)
+	slices.SortFunc(sets, func(a, b set) int { return strings.Compare(a.Metadata.Name, b.Metadata.Name) })
+	var names []string
+	for _, s := range sets {
+		for n := s.want() - 1; n >= 0; n-- {
+			names = append(names, fmt.Sprintf("%s-%d", s.Metadata.Name, n))
+		}
 	}
-	for n := want - 1; n >= 0; n-- {
-		name := fmt.Sprintf("%s-%s-%d", job, component, n)
+	want := len(names)
+	for _, name := range names {
 		all, err := c.waitSound(ctx, job, component, want, timeout, "", sound)
 		if err != nil {
 			return fmt.Errorf("before the restart of pod %s: %w", name, err)

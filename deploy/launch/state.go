@@ -34,10 +34,19 @@ type State struct {
 // Component is one kind of pods of a job.
 type Component struct {
 	Name  string `json:"component"`
+	Pool  string `json:"pool,omitempty"` // of servers
 	Want  int    `json:"pods"`
 	Ready int    `json:"ready"`
 	// Text says what is amiss, or how it is.
 	Text string `json:"state"`
+}
+
+// Label names the component and its pool.
+func (c Component) Label() string {
+	if c.Pool == "" {
+		return c.Name
+	}
+	return c.Name + " " + c.Pool
 }
 
 // pod is what is read of a pod.
@@ -83,6 +92,7 @@ type containerState struct {
 }
 
 func (p *pod) component() string { return p.Metadata.Labels[componentLabel] }
+func (p *pod) pool() string      { return p.Metadata.Labels[manifest.PoolLabel] }
 
 func (p *pod) condition(name string) condition {
 	for _, c := range p.Status.Conditions {
@@ -189,30 +199,39 @@ func (c *Cluster) State(ctx context.Context, job string) (State, error) {
 }
 
 // Launched returns the job as it was launched, in JSON, and how many servers it
-// has now; nil when there is no such job.
-func (c *Cluster) Launched(ctx context.Context, job string) (spec []byte, servers int, err error) {
+// has now by pool; nil when there is no such job.
+func (c *Cluster) Launched(ctx context.Context, job string) (spec []byte, servers map[string]int, err error) {
 	at := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 	o, err := c.at(at).Get(ctx, manifest.JobConfig(job), metav1.GetOptions{})
 	if gone(err) {
-		return nil, 0, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, 0, c.explain("look at the launched job", err)
+		return nil, nil, c.explain("look at the launched job", err)
 	}
 	text, _, err := unstructured.NestedString(o.Object, "data", manifest.JobFile)
 	if err != nil {
-		return nil, 0, fmt.Errorf("configmap/%s: %w", o.GetName(), err)
+		return nil, nil, fmt.Errorf("configmap/%s: %w", o.GetName(), err)
 	}
 	sets, err := list[set](ctx, c, statefulSets, job)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
+	servers = map[string]int{}
 	for _, s := range sets {
-		if s.Metadata.Labels[componentLabel] == "ps" && s.Spec.Replicas != nil {
-			servers = int(*s.Spec.Replicas)
+		if s.Metadata.Labels[componentLabel] == "ps" {
+			servers[s.Metadata.Labels[manifest.PoolLabel]] = s.want()
 		}
 	}
 	return []byte(text), servers, nil
+}
+
+// want is how many pods a StatefulSet is to have.
+func (s set) want() int {
+	if s.Spec.Replicas == nil {
+		return 1
+	}
+	return int(*s.Spec.Replicas)
 }
 
 func rank(component string) int {
@@ -220,11 +239,8 @@ func rank(component string) int {
 }
 
 func (s *State) addServers(set set) {
-	want := int64(1)
-	if set.Spec.Replicas != nil {
-		want = *set.Spec.Replicas
-	}
-	c := Component{Name: set.Metadata.Labels[componentLabel], Want: int(want), Ready: int(set.Status.ReadyReplicas)}
+	want := int64(set.want())
+	c := Component{Name: set.Metadata.Labels[componentLabel], Pool: set.Metadata.Labels[manifest.PoolLabel], Want: set.want(), Ready: int(set.Status.ReadyReplicas)}
 	settled := set.Status.ObservedGeneration >= set.Metadata.Generation
 	switch {
 	case settled && set.Status.ReadyReplicas == want && set.Status.UpdatedReplicas == want:
@@ -232,7 +248,7 @@ func (s *State) addServers(set set) {
 	case settled && set.Status.ReadyReplicas == want:
 		c.Text = fmt.Sprintf("%d of %d are of the new version", set.Status.UpdatedReplicas, want)
 	default:
-		c.Text = s.amiss(c.Name)
+		c.Text = s.amiss(c)
 	}
 	s.Ready = s.Ready && c.Text == "ready"
 	s.Components = append(s.Components, c)
@@ -260,7 +276,7 @@ func (s *State) addWorkers(job set) {
 	case running >= want:
 		c.Text = "running"
 	default:
-		c.Text = s.amiss(c.Name)
+		c.Text = s.amiss(c)
 	}
 	s.Ready = s.Ready && (s.Done || s.Suspended || running >= want)
 	s.Components = append(s.Components, c)
@@ -279,9 +295,9 @@ func conditionOf(s set, name string) condition {
 }
 
 // amiss says what the pods of a component wait for.
-func (s *State) amiss(component string) string {
+func (s *State) amiss(c Component) string {
 	for _, p := range s.pods {
-		if p.component() != component || p.ready() {
+		if p.component() != c.Name || p.pool() != c.Pool || p.ready() {
 			continue
 		}
 		if reason, _ := p.trouble(); reason != "" {

@@ -68,7 +68,7 @@ func (c *Cluster) wait(ctx context.Context, job string, timeout time.Duration, s
 		}
 	}
 	for _, component := range last.Components {
-		f.Text += fmt.Sprintf("\n%s: %d of %d pods are ready", component.Name, component.Ready, component.Want)
+		f.Text += fmt.Sprintf("\n%s: %d of %d pods are ready", component.Label(), component.Ready, component.Want)
 	}
 	if len(last.pods) == 0 {
 		f.Text += "\nthere are no pods yet" + c.eventsText(ctx, job, "")

@@ -9,6 +9,7 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -60,6 +61,9 @@ type Options struct {
 	Scheduler string
 	// Monitor adds a PodMonitor, for clusters that have the kind.
 	Monitor bool
+	// Pools are servers apart from the others, which are spec.cluster.ps less all
+	// that are in pools.
+	Pools []Pool
 	// ServerMemory and WorkerMemory are requested and the limit, in bytes.
 	ServerMemory, WorkerMemory int64
 	// ServerCPU and WorkerCPU are requested, in thousandths; default 2000.
@@ -86,6 +90,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.WorkerCPU == 0 {
 		o.WorkerCPU = 2000
+	}
+	o.Pools = slices.Clone(o.Pools)
+	for i := range o.Pools {
+		p := &o.Pools[i]
+		p.Storage, p.StorageClass = cmp.Or(p.Storage, o.ServerStorage), cmp.Or(p.StorageClass, o.StorageClass)
+		p.CPU, p.Memory = cmp.Or(p.CPU, o.ServerCPU), cmp.Or(p.Memory, o.ServerMemory)
 	}
 	return o
 }
@@ -142,6 +152,10 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
+// setNameMax is the longest name of a StatefulSet: with a dash and ten letters
+// more its pods carry it as a label of at most 63.
+const setNameMax = 52
+
 // render is a job being rendered.
 type render struct {
 	job *job.Job
@@ -157,10 +171,15 @@ func Render(j *job.Job, o Options) ([]Object, error) {
 	if err := j.Validate(); err != nil {
 		return nil, err
 	}
-	if most := 63 - len("-coordinator-0"); len(j.Metadata.Name) > most {
-		return nil, fmt.Errorf("%w: the job's name has %d letters, pods' names leave room for %d", ErrOptions, len(j.Metadata.Name), most)
-	}
 	r := render{j, o}
+	for _, set := range append([]string{r.name(compCoordinator)}, r.poolSets()...) {
+		if len(set) > setNameMax {
+			return nil, fmt.Errorf("%w: a set of pods would have the name %s with %d letters, at most %d are possible: give the job or the pool a shorter name", ErrOptions, set, len(set), setNameMax)
+		}
+	}
+	if err := r.checkPools(); err != nil {
+		return nil, err
+	}
 	var all []Object
 	all = append(all, r.accounts()...)
 	all = append(all, r.rights()...)
@@ -172,7 +191,9 @@ func Render(j *job.Job, o Options) ([]Object, error) {
 	if len(o.Etcd) == 0 {
 		all = append(all, r.etcd())
 	}
-	all = append(all, r.coordinator(), r.servers(), r.workers())
+	all = append(all, r.coordinator())
+	all = append(all, r.servers()...)
+	all = append(all, r.workers())
 	if o.Monitor {
 		all = append(all, r.monitor())
 	}

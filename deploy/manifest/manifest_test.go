@@ -21,6 +21,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	psapi "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/yaml"
@@ -59,12 +60,22 @@ func cases() map[string]manifest.Options {
 	full.Etcd, full.EtcdSecret = []string{"https://etcd.example:2379"}, "etcd-client"
 	full.Secrets = map[string]string{"worker": "team-worker-tls"}
 	full.Issuer, full.Queue, full.Monitor, full.Coordinators, full.Standing = "ClusterIssuer/fathom-ca", "gpu-free", true, 3, true
-	return map[string]manifest.Options{"plain": plain, "full": full}
+	pools := options()
+	pools.StorageClass = "standard"
+	pools.Pools = []manifest.Pool{{Name: "fast", Servers: 3, Memory: 8 << 30, CPU: 4000, Storage: "100Gi", StorageClass: "nvme",
+		Nodes:     map[string]string{"node.example/disk": "nvme", "topology.kubernetes.io/zone": "a"},
+		Tolerates: []manifest.Taint{{Key: "dedicated", Value: "fathom"}, {Key: "spot"}}},
+		{Name: "large-2", Servers: 4}}
+	return map[string]manifest.Options{"plain": plain, "full": full, "pools": pools}
 }
 
 func render(t *testing.T, o manifest.Options) []manifest.Object {
 	t.Helper()
-	objects, err := manifest.Render(quickstart(t), o)
+	var sets []string
+	if len(o.Pools) > 0 {
+		sets = []string{"spec.cluster.ps=10"} // three of them in no pool
+	}
+	objects, err := manifest.Render(quickstart(t, sets...), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,9 +248,19 @@ func TestObjectsFitTogether(t *testing.T) {
 				continue
 			}
 			checkSelector(t, name+"/"+pod+" budget", budget.Spec.Selector, s.Spec.Template.Labels)
+			// A pod with two budgets cannot be evicted at all.
+			for other, b := range d.budgets {
+				selects, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if selects.Matches(labels.Set(s.Spec.Template.Labels)) != (other == pod) {
+					t.Errorf("%s: the budget %s for the pods of %s: %v", name, other, pod, b.Spec.Selector)
+				}
+			}
 		}
 		for pod, template := range d.templates() {
-			p := d.policies[pod]
+			p := d.policies["quickstart-"+template.Labels["app.kubernetes.io/component"]]
 			if p == nil {
 				t.Errorf("%s/%s: no network policy", name, pod)
 				continue
@@ -254,6 +275,56 @@ func TestObjectsFitTogether(t *testing.T) {
 				t.Errorf("%s/%s: %d rules for %d ports", name, pod, len(p.Spec.Ingress), len(template.Spec.Containers[0].Ports))
 			}
 		}
+	}
+}
+
+// Pools differ in what was asked for, and are told apart.
+func TestPoolsAreSetsOfTheirOwn(t *testing.T) {
+	o := cases()["pools"]
+	d := decode(t, render(t, o))
+	type seen struct {
+		Replicas                       int32
+		Memory                         int64
+		CPU, Storage, Class            string
+		Nodes                          map[string]string
+		Tolerations                    int
+		Pool                           string
+		Service, Label, SpreadSelector string
+	}
+	got := map[string]seen{}
+	for name, s := range d.sets {
+		if s.Labels["app.kubernetes.io/component"] != "ps" {
+			continue
+		}
+		spec := s.Spec.Template.Spec
+		c, claim := spec.Containers[0], s.Spec.VolumeClaimTemplates[0].Spec
+		pool := ""
+		if i := slices.Index(c.Args, "--pool"); i >= 0 {
+			pool = c.Args[i+1]
+		}
+		got[name] = seen{*s.Spec.Replicas, c.Resources.Limits.Memory().Value(), c.Resources.Requests.Cpu().String(), claim.Resources.Requests.Storage().String(),
+			*claim.StorageClassName, spec.NodeSelector, len(spec.Tolerations), pool, s.Spec.ServiceName, s.Labels[manifest.PoolLabel],
+			spec.TopologySpreadConstraints[0].LabelSelector.MatchLabels[manifest.PoolLabel]}
+	}
+	want := map[string]seen{
+		"quickstart-ps":         {3, 2 << 30, "2", "20Gi", "standard", nil, 0, "", "quickstart-ps", "", ""},
+		"quickstart-ps-fast":    {3, 8 << 30, "4", "100Gi", "nvme", o.Pools[0].Nodes, 2, "fast", "quickstart-ps", "fast", "fast"},
+		"quickstart-ps-large-2": {4, 2 << 30, "2", "20Gi", "standard", nil, 0, "large-2", "quickstart-ps", "large-2", "large-2"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	tolerations := d.sets["quickstart-ps-fast"].Spec.Template.Spec.Tolerations
+	if diff := cmp.Diff([]corev1.Toleration{{Key: "dedicated", Operator: "Equal", Value: "fathom"}, {Key: "spot", Operator: "Exists"}}, tolerations); diff != "" {
+		t.Error(diff)
+	}
+	// All in pools: the set of the others is gone.
+	objects, err := manifest.Render(quickstart(t, "spec.cluster.ps=7"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := decode(t, objects); len(d.sets) != 4 || d.sets["quickstart-ps"] != nil || d.budgets["quickstart-ps"] != nil {
+		t.Errorf("sets %v, budgets %v", d.sets, d.budgets)
 	}
 }
 
@@ -380,23 +451,23 @@ func TestCertificatesCoverEveryDialledName(t *testing.T) {
 					}
 					host, _, _ = strings.Cut(host, ":")
 					host = strings.NewReplacer("$(POD_NAME)", pod+"-0", "$(JOB_COMPLETION_INDEX)", "0").Replace(host)
-					labels := strings.Split(host, ".")
-					if len(labels) != 4 || labels[3] != "svc" {
+					parts := strings.Split(host, ".")
+					if len(parts) != 4 || parts[3] != "svc" {
 						if strings.Contains(host, "$(") && host != pod+"-0" {
 							t.Errorf("%s/%s: nobody can have a certificate for %s", name, pod, host)
 						}
 						continue
 					}
 					dialled++
-					if d.services[labels[1]] == nil {
-						t.Errorf("%s/%s dials %s: there is no service %s", name, pod, host, labels[1])
+					if d.services[parts[1]] == nil {
+						t.Errorf("%s/%s dials %s: there is no service %s", name, pod, host, parts[1])
 					}
-					s := secrets[strings.TrimPrefix(labels[1], "quickstart-")]
+					s := secrets[strings.TrimPrefix(parts[1], "quickstart-")]
 					if err := (&x509.Certificate{DNSNames: s.Hosts}).VerifyHostname(host); err != nil {
 						t.Errorf("%s/%s dials %s: %v", name, pod, host, err)
 					}
-					if who := (identity.Identity{Role: s.Role, Name: s.Identity}); !who.Covers(labels[0]) {
-						t.Errorf("%s: the certificate of %s is not for the pod %s", name, who, labels[0])
+					if who := (identity.Identity{Cluster: "quickstart", Role: s.Role, Name: s.Identity}); !who.Covers(parts[0]) {
+						t.Errorf("%s: the certificate of %s is not for the pod %s", name, who, parts[0])
 					}
 				}
 			}
@@ -448,7 +519,7 @@ func TestSecretsAreGivenOrMade(t *testing.T) {
 		}
 		for pod, template := range d.templates() {
 			for _, v := range template.Spec.Volumes {
-				if v.Secret != nil && v.Secret.SecretName != o.EtcdSecret && "quickstart-"+string(byName[v.Secret.SecretName].Role) != pod {
+				if v.Secret != nil && v.Secret.SecretName != o.EtcdSecret && string(byName[v.Secret.SecretName].Role) != template.Labels["app.kubernetes.io/component"] {
 					t.Errorf("%s/%s mounts the secret %s, which is for the role %q", name, pod, v.Secret.SecretName, byName[v.Secret.SecretName].Role)
 				}
 			}
@@ -493,6 +564,12 @@ func TestOptionsAreChecked(t *testing.T) {
 		"secret of ps has no name":  func(o *manifest.Options) { o.Secrets = map[string]string{"ps": ""} },
 		"want NAME, ClusterIssuer":  func(o *manifest.Options) { o.Issuer = "ClusterIssuer/" },
 		"the memory of servers and": func(o *manifest.Options) { o.ServerMemory = 0 },
+		`pool "2nd": want a letter`: func(o *manifest.Options) { o.Pools = []manifest.Pool{{Name: "2nd", Servers: 3}} },
+		"pool a has 2 servers":      func(o *manifest.Options) { o.Pools = []manifest.Pool{{Name: "a", Servers: 2}} },
+		"the pools have 4: the -1":  func(o *manifest.Options) { o.Pools = []manifest.Pool{{Name: "a", Servers: 4}} },
+		"at most 52 are possible": func(o *manifest.Options) {
+			o.Pools = []manifest.Pool{{Name: strings.Repeat("a", 40), Servers: 3}}
+		},
 	} {
 		o := options()
 		change(&o)
@@ -506,7 +583,14 @@ func TestOptionsAreChecked(t *testing.T) {
 	if _, err := manifest.Render(quickstart(t), o); err != nil {
 		t.Errorf("an image by digest: %v", err)
 	}
-	if _, err := manifest.Render(quickstart(t, "metadata.name="+strings.Repeat("x", 60)), options()); !errors.Is(err, manifest.ErrOptions) {
+	o.Pools = []manifest.Pool{{Name: "a", Servers: 3}, {Name: "a", Servers: 3}}
+	if _, err := manifest.Render(quickstart(t, "spec.cluster.ps=6"), o); !errors.Is(err, manifest.ErrOptions) || !strings.Contains(err.Error(), "named twice") {
+		t.Errorf("a pool twice: %v", err)
+	}
+	if _, err := manifest.Render(quickstart(t, "metadata.name="+strings.Repeat("x", 40)), options()); err != nil {
+		t.Errorf("the longest name: %v", err)
+	}
+	if _, err := manifest.Render(quickstart(t, "metadata.name="+strings.Repeat("x", 41)), options()); !errors.Is(err, manifest.ErrOptions) {
 		t.Errorf("a long name: %v", err)
 	}
 }

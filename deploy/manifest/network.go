@@ -187,19 +187,26 @@ func portsOf(c component) []port {
 }
 
 // budgets let one pod of each set be taken away at a time: a majority of every
-// shard stays.
+// shard stays, as its replicas are in one pool.
 func (r render) budgets() []Object {
 	var all []Object
 	for _, c := range r.components() {
 		if c == compWorker {
 			continue // a worker holds nothing that would be missed
 		}
-		all = append(all, object("policy/v1", "PodDisruptionBudget", r.meta(r.name(c), c), Object{"spec": Object{
-			"maxUnavailable": 1,
-			"selector":       Object{"matchLabels": r.labels(c)},
-		}}))
+		if c != compPS {
+			all = append(all, budget(r.meta(r.name(c), c), Object{"matchLabels": r.labels(c)}))
+			continue
+		}
+		for _, p := range r.pools() {
+			all = append(all, budget(r.poolMeta(p.Name), r.poolSelector(p.Name)))
+		}
 	}
 	return all
+}
+
+func budget(meta, selector Object) Object {
+	return object("policy/v1", "PodDisruptionBudget", meta, Object{"spec": Object{"maxUnavailable": 1, "selector": selector}})
 }
 
 // policies let in who has business with a component, and nobody else.

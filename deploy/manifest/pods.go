@@ -62,7 +62,7 @@ func (r render) etcd() Object {
 		"--peer-url", fmt.Sprintf("https://0.0.0.0:%d", peerPort), "--advertise-peer-url", fmt.Sprintf("%s:%d", self, peerPort),
 		"--initial-cluster", strings.Join(members, ","), "--credentials", credentialsPath})
 	p.resources(500, 512<<20)
-	return r.statefulSet(compEtcd, etcdMembers, p, r.o.EtcdStorage)
+	return r.statefulSet(compEtcd, p, set{replicas: etcdMembers, storage: r.o.EtcdStorage, class: r.o.StorageClass})
 }
 
 func (r render) coordinator() Object {
@@ -77,38 +77,61 @@ func (r render) coordinator() Object {
 		p.mount("etcd", etcdPath, Object{"secret": Object{"secretName": r.o.EtcdSecret, "defaultMode": 0o440}})
 	}
 	p.resources(500, 512<<20)
-	return r.statefulSet(compCoordinator, r.o.Coordinators, p, "")
+	return r.statefulSet(compCoordinator, p, set{replicas: r.o.Coordinators})
 }
 
-func (r render) servers() Object {
-	p := r.pod(compPS, []string{"ps", "--name", podName, "--listen", fmt.Sprintf(":%d", grpcPort),
-		"--advertise", fmt.Sprintf("%s:%d", r.host(compPS, podName), grpcPort), "--data-dir", dataPath,
-		"--coordinator", r.coordinators(), "--credentials", credentialsPath})
-	p.resources(r.o.ServerCPU, r.o.ServerMemory)
-	return r.statefulSet(compPS, r.job.Spec.Cluster.PS, p, r.o.ServerStorage)
+// servers are one set for each pool.
+func (r render) servers() []Object {
+	var all []Object
+	for _, q := range r.pools() {
+		p := r.pod(compPS, []string{"ps", "--name", podName, "--listen", fmt.Sprintf(":%d", grpcPort),
+			"--advertise", fmt.Sprintf("%s:%d", r.host(compPS, podName), grpcPort), "--data-dir", dataPath,
+			"--coordinator", r.coordinators(), "--credentials", credentialsPath})
+		if q.Name != "" {
+			p.args("--pool", q.Name)
+			p.labels = r.poolLabels(q.Name)
+		}
+		p.resources(q.CPU, q.Memory)
+		s := r.statefulSet(compPS, p, set{q.Name, q.Servers, q.Storage, q.StorageClass})
+		q.place(s["spec"].(Object)["template"].(Object)["spec"].(Object))
+		all = append(all, s)
+	}
+	return all
 }
 
-// statefulSet runs n pods with names and, if there is a size, volumes that stay.
-func (r render) statefulSet(c component, n int, p *pod, storage string) Object {
+// set is how many pods of a kind there are, with volumes of which size and class;
+// no size: without.
+type set struct {
+	pool           string
+	replicas       int
+	storage, class string
+}
+
+// statefulSet runs pods with names and, if there is a size, volumes that stay.
+func (r render) statefulSet(c component, p *pod, s set) Object {
 	spec := Object{
 		"serviceName":         r.name(c),
-		"replicas":            n,
+		"replicas":            s.replicas,
 		"podManagementPolicy": "Parallel", // a quorum needs several at once
 		"minReadySeconds":     5,
-		"selector":            Object{"matchLabels": r.labels(c)},
+		"selector":            Object{"matchLabels": p.labels},
 		"updateStrategy":      Object{"type": "RollingUpdate"},
 	}
-	if storage != "" {
+	if s.storage != "" {
 		p.volumeMounts = append(p.volumeMounts, Object{"name": "data", "mountPath": dataPath})
-		claim := Object{"accessModes": []any{"ReadWriteOnce"}, "resources": Object{"requests": Object{"storage": storage}}}
-		if r.o.StorageClass != "" {
-			claim["storageClassName"] = r.o.StorageClass
+		claim := Object{"accessModes": []any{"ReadWriteOnce"}, "resources": Object{"requests": Object{"storage": s.storage}}}
+		if s.class != "" {
+			claim["storageClassName"] = s.class
 		}
 		spec["volumeClaimTemplates"] = []any{Object{"metadata": Object{"name": "data"}, "spec": claim}}
 		spec["persistentVolumeClaimRetentionPolicy"] = Object{"whenDeleted": "Retain", "whenScaled": "Retain"}
 	}
 	spec["template"] = r.template(c, p, "Always")
-	return object("apps/v1", "StatefulSet", r.meta(r.name(c), c), Object{"spec": spec})
+	meta := r.meta(r.name(c), c)
+	if s.pool != "" {
+		meta = r.poolMeta(s.pool)
+	}
+	return object("apps/v1", "StatefulSet", meta, Object{"spec": spec})
 }
 
 // workers are one Indexed Job: a pod that is lost is replaced under its number,
@@ -162,6 +185,7 @@ const exitInput = 64
 
 // pod is a pod being put together.
 type pod struct {
+	labels       Object // by which its set and others select it
 	arguments    []any
 	env          []any
 	ports        []any
@@ -171,7 +195,7 @@ type pod struct {
 }
 
 func (r render) pod(c component, args []string) *pod {
-	p := &pod{env: []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}}}
+	p := &pod{labels: r.labels(c), env: []any{Object{"name": "POD_NAME", "valueFrom": Object{"fieldRef": Object{"fieldPath": "metadata.name"}}}}}
 	p.args(append(args, "--metrics", fmt.Sprintf(":%d", metricsPort))...)
 	name := podName
 	if c == compWorker {
@@ -239,13 +263,13 @@ func (r render) template(c component, p *pod, restart string) Object {
 		// Others must stop sending before the process stops taking.
 		container["lifecycle"] = Object{"preStop": Object{"sleep": Object{"seconds": 2}}}
 		spec["topologySpreadConstraints"] = []any{
-			r.spread(c, "kubernetes.io/hostname"), r.spread(c, "topology.kubernetes.io/zone"),
+			p.spread("kubernetes.io/hostname"), p.spread("topology.kubernetes.io/zone"),
 		}
 	}
-	return Object{"metadata": Object{"labels": r.labels(c)}, "spec": spec}
+	return Object{"metadata": Object{"labels": p.labels}, "spec": spec}
 }
 
-func (r render) spread(c component, key string) Object {
+func (p *pod) spread(key string) Object {
 	return Object{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
-		"labelSelector": Object{"matchLabels": r.labels(c)}}
+		"labelSelector": Object{"matchLabels": p.labels}}
 }

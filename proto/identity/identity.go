@@ -65,11 +65,20 @@ func (i Identity) URI() *url.URL {
 }
 
 // Covers tells whether the identity may act for a node: the one of its own name,
-// or, when the replicas of a set share a certificate, NAME-N for a number N.
+// or, when the replicas of a set share a certificate, NAME-N for a number N. The
+// certificate CLUSTER-ROLE of all sets of a role is for those of its pools, too:
+// CLUSTER-ROLE-POOL-N.
 func (i Identity) Covers(node string) bool {
-	number, ok := strings.CutPrefix(node, i.Name+"-")
-	if node == i.Name || !ok {
+	rest, ok := strings.CutPrefix(node, i.Name+"-")
+	if !ok {
 		return node == i.Name
+	}
+	pool, number := "", rest
+	if cut := strings.LastIndexByte(rest, '-'); cut >= 0 {
+		pool, number = rest[:cut], rest[cut+1:]
+		if pool == "" || i.Name != i.Cluster+"-"+string(i.Role) {
+			return false
+		}
 	}
 	return number != "" && !strings.ContainsFunc(number, func(r rune) bool { return r < '0' || r > '9' })
 }
