@@ -164,6 +164,10 @@ func (a *app) launch(ctx context.Context, j *job.Job, f *launchFlags) error {
 		}
 		return nil
 	}
+	// What is wrong with the job or the flags is told before a cluster is asked.
+	if _, err := f.render(j); err != nil {
+		return err
+	}
 	c, err := f.kube.connect(ctx)
 	if err != nil {
 		return err

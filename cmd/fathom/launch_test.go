@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -204,6 +208,9 @@ func TestLaunchSaysWhatIsWrong(t *testing.T) {
 	want(t, code, exitFailed, errs, "pod quickstart-ps-0: crashed 3 times", "cannot open the log")
 	code, _, errs = k.launch("-o", "yaml")
 	want(t, code, exitInput, errs, "-o yaml goes with --dry-run")
+	// What is wrong with the flags is told also when there is no cluster.
+	code, _, errs = command(t, k.control, "launch", filepath.Join("..", "..", "deploy", "jobs", "quickstart.yaml"), "--kubeconfig", filepath.Join(t.TempDir(), "none"))
+	want(t, code, exitInput, errs, "an image is needed")
 	code, _, errs = k.launch("--on", "mars")
 	want(t, code, exitInput, errs, "--on mars: want kubernetes or local")
 	code, _, errs = k.run("status")
@@ -349,6 +356,68 @@ func TestCommandsReachALaunchedJob(t *testing.T) {
 	}
 	code, _, errs = k.run("status", "--on", "kubernetes")
 	want(t, code, exitInput, errs, "namespace ml has no launched job")
+}
+
+// Coordinators that do not lead refer to the one that does by a name that only
+// the cluster knows, so it is the one to forward to.
+func TestPortForwardLeadsToTheCoordinatorThatLeads(t *testing.T) {
+	k := newKube(t)
+	if code, _, errs := k.launch("--wait", "false"); code != exitDone {
+		t.Fatal(errs)
+	}
+	code, _, errs := k.run("port-forward", "--listen", "localhost:0")
+	want(t, code, exitFailed, errs, "no coordinator says that it leads")
+	code, _, errs = k.run("port-forward", "ps/0", "--listen", "7070")
+	want(t, code, exitInput, errs, "--listen: address 7070: missing port")
+
+	k.control.nodes = []*proto.NodeStatus{{Node: "quickstart-ps-0", Role: "ps"}, {Node: "quickstart-coordinator-1", Role: "coordinator"}}
+	peer, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	k.server.Listen("quickstart-coordinator-1:7070", peer.Addr().String())
+	dir := t.TempDir()
+	a, out, forwardErrs := newTestApp(t, k.control)
+	ended := make(chan int)
+	go func() {
+		ended <- a.execute([]string{"port-forward", "--listen", "localhost:0", "--credentials", dir, "--kubeconfig", k.config})
+	}()
+	var address string
+	for tick := time.NewTicker(5 * time.Millisecond); address == ""; {
+		select {
+		case code := <-ended:
+			t.Fatalf("ended with %d: %s", code, forwardErrs)
+		case <-tick.C:
+			if here, _, told := strings.Cut(out.String(), " leads to port 7070 of pod quickstart-coordinator-1 until"); told {
+				address = here
+			}
+		}
+	}
+	near, err := net.Dial("tcp", address)
+	if err != nil || !strings.HasPrefix(address, "localhost:") {
+		t.Fatalf("%q: %v", address, err)
+	}
+	defer near.Close()
+	far, err := peer.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if _, err := far.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	text := make([]byte, 5)
+	if _, err := io.ReadFull(near, text); err != nil || string(text) != "hello" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "tls.crt")); err != nil {
+		t.Error(err)
+	}
+	a.interrupts.raise()
+	if code := <-ended; code != exitInterrupted {
+		t.Errorf("exit code %d after Ctrl-C", code)
+	}
 }
 
 func TestCalledAsAPluginItMeansKubernetes(t *testing.T) {

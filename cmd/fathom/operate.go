@@ -274,30 +274,56 @@ func (a *app) newPortForward() *cobra.Command {
 		port                int
 	)
 	cmd := a.operation("port-forward [POD]", "Let connections to this machine through to a pod of a launched job",
-		`Let connections to this machine through to a pod of a launched job: to its first
-coordinator, unless one is named, such as ps/0. --credentials writes the admin's
-certificate there, for programs that need it. The commands of fathom itself need
-no forwarding: --on kubernetes.`, cobra.MaximumNArgs(1),
+		`Let connections to this machine through to a pod of a launched job: to the
+coordinator that leads, unless a pod is named, such as ps/0. --credentials writes
+the admin's certificate there, for programs that need it; the coordinators' are
+for the name localhost. The commands of fathom itself need no forwarding: --on
+kubernetes.`, cobra.MaximumNArgs(1),
 		func(ctx context.Context, c *launch.Cluster, job string, args []string) error {
-			pod := optional(args)
-			if pod == "" {
-				pod = "coordinator/0"
+			pod := job + "-" + strings.ReplaceAll(optional(args), "/", "-")
+			if len(args) == 0 {
+				err := a.reach(ctx, c, job, func(control control) (err error) {
+					pod, err = leadingCoordinator(ctx, control)
+					return err
+				})
+				if err != nil {
+					return err
+				}
 			}
-			pod = job + "-" + strings.ReplaceAll(pod, "/", "-")
 			if credentials != "" {
 				if err := c.AdminCredentials(ctx, job, credentials); err != nil {
 					return err
 				}
 			}
+			host, _, err := net.SplitHostPort(listen)
+			if err != nil {
+				return inputError{fmt.Errorf("--listen: %w", err)}
+			}
 			l, err := net.Listen("tcp", listen)
 			if err != nil {
 				return inputError{fmt.Errorf("--listen: %w", err)}
 			}
-			fmt.Fprintf(a.out, "%s leads to port %d of pod %s until Ctrl-C\n", l.Addr(), port, pod)
+			// By the name that was given: the certificates are for names.
+			here := net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+			fmt.Fprintf(a.out, "%s leads to port %d of pod %s until Ctrl-C\n", here, port, pod)
 			return c.Forward(ctx, l, pod, port, func(err error) { fmt.Fprintf(a.err, "fathom: %v\n", err) })
 		})
 	cmd.Flags().StringVar(&listen, "listen", "localhost:7070", "address to listen at")
 	cmd.Flags().IntVar(&port, "port", 7070, "port of the pod: 7070 takes calls, 9090 serves metrics")
 	cmd.Flags().StringVar(&credentials, "credentials", "", "directory to write the admin's certificate to")
 	return cmd
+}
+
+// leadingCoordinator is the pod of the coordinator that leads: others refer
+// whoever asks to it by a name that is known in the cluster only.
+func leadingCoordinator(ctx context.Context, c control) (string, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(nodes, func(n *proto.NodeStatus) bool { return n.GetRole() == "coordinator" })
+	if i < 0 {
+		return "", errors.New("no coordinator says that it leads")
+	}
+	return nodes[i].GetNode(), nil
 }
