@@ -125,6 +125,11 @@ func (r *run) manifest(a *attempt) (*checkpoint.Manifest, error) {
 		Spec: json.RawMessage(r.spec), SpecDigest: r.plan.status.GetSpecDigest(), DataDigest: r.plan.digest,
 		Position: position, Epoch: at.status.GetEpoch(), Schema: r.layout.checkpointSchema(),
 	}
+	for _, s := range append(slices.Clone(r.plan.stageScores()), r.score()) {
+		if s != nil && s.GetVersion() == a.step {
+			m.Scores = append(m.Scores, checkpoint.Score{Split: s.GetSplit(), Samples: s.GetSamples(), AUC: s.GetAuc(), LogLoss: s.GetLogLoss(), GAUC: s.GetGauc()})
+		}
+	}
 	var parts [][hashBytes]byte
 	for i, s := range r.place.Shards {
 		f := a.files[i]

@@ -99,7 +99,17 @@ func (l *leader) evaluated(r *run, now time.Time) *write {
 			e.result.Invalid, e.result.Samples, e.split, r.plan.lastStep)
 		return nil
 	}
-	return l.next(r, now, &proto.Score{Epoch: e.epoch, Split: e.split, Version: r.plan.lastStep,
+	return l.next(r, now, r.score())
+}
+
+// score is what the evaluation under way has found; nil before that, and of scores
+// that are no numbers.
+func (r *run) score() *proto.Score {
+	e := r.evaluation
+	if e == nil || e.result == nil || e.result.Invalid > 0 {
+		return nil
+	}
+	return &proto.Score{Epoch: e.epoch, Split: e.split, Version: r.plan.lastStep,
 		Samples: e.result.Samples, Auc: e.result.AUC, LogLoss: e.result.LogLoss,
-		Gauc: e.result.GAUC, GaucSamples: e.result.GroupedSamples, LearningRateFactor: r.plan.factor, Stage: r.plan.stage})
+		Gauc: e.result.GAUC, GaucSamples: e.result.GroupedSamples, LearningRateFactor: r.plan.factor, Stage: r.plan.stage}
 }

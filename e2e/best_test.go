@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -44,6 +45,11 @@ func TestTheBestModelIsRestored(t *testing.T) {
 	best, last := bestEpoch(t, r)
 	if best == 0 || best >= last {
 		t.Fatalf("epoch %d of %d is the best: the job is too short for this test", best, last)
+	}
+	dir := filepath.Join(t.TempDir(), "artifact") // of the newest checkpoint
+	cli(t, 0, "export", "--checkpoint", filepath.Join(r.workdir, "checkpoints"), "--out", dir)
+	if out, _ := cli(t, 0, "predict", "--model", dir, "--split", "valid", "-o", "json"); !strings.Contains(out, `"as_reported": true`) {
+		t.Errorf("the checkpoint of the best validation, exported: %.200s", out[max(0, len(out)-200):])
 	}
 	same := func(t *testing.T, got result) {
 		t.Helper()

@@ -110,8 +110,9 @@ type Gates struct {
 	// Kind is what dnis has a gate for: every field (GatePrefix, default) or every
 	// dimension of every field (GateDimension). autodim has no choice.
 	Kind string `json:"kind,omitempty"`
-	// LearningRate is that of plain descent: default 0.02, and of dnis such that the
-	// penalty alone closes a gate (GateReach), which 0 stands for.
+	// LearningRate is that of plain descent: default 0.02 of autodim, 0.01 of gates of
+	// dimensions (AutoSrh), and of prefixes such that the penalty alone closes a gate so
+	// far (GateReach), which 0 stands for.
 	LearningRate float32 `json:"learning_rate"`
 	// Penalty is that of an open gate, in units of the mean gradient.
 	Penalty float32 `json:"penalty"`
@@ -125,10 +126,11 @@ const (
 	GateDimension = "dimension"
 )
 
-// GateReach is how many times over the penalty alone would close a gate of dnis after
-// the warm-up, when no learning rate is given: a field that needs no dimension has no
-// other gradient, and must get there.
-const GateReach = 2
+// GateReach is how far the penalty alone would close a prefix gate of dnis after the
+// warm-up, when no learning rate is given (1: to nothing): a field that needs no
+// dimension has no other gradient that is the same in all steps. With 2, and a penalty
+// of 0.5, the gates of all fields closed.
+const GateReach = 0.5
 
 // OOVKey is the key of the row that dropped rows read as, with OOV.
 const OOVKey = embedding.OOVKey
@@ -175,8 +177,13 @@ func (s Search) withDefaults(t Train) Search {
 		setDefault(&g.Warmup, 0.3)
 		if kind == supernet.PrefixGate {
 			setDefault(&g.Kind, GatePrefix)
-			setDefault(&g.Penalty, 0.5)
-		} else {
+		}
+		switch g.Kind {
+		case GatePrefix:
+			setDefault(&g.Penalty, 0.1)
+		case GateDimension:
+			setDefault(&g.LearningRate, 0.01)
+		default:
 			setDefault(&g.LearningRate, 0.02)
 		}
 		s.Gates = &g
@@ -443,8 +450,8 @@ var searchRules = map[string]rule{
 	"spec.search.distillation":          means("Weight of what the full width teaches the others, with sampling all: the cross entropy with its probabilities.").in(0, 100),
 	"spec.search.gates":                 means("Soft gates, which dnis and autodim learn on the validation split.").byDefault("those of the strategy"),
 	"spec.search.gates.kind":            means("What dnis has a gate for. prefix: every field, its width. dimension: every dimension of every field; the winner then keeps any dimensions, those whose gate times root mean square is largest.").of("", GatePrefix, GateDimension).byDefault("prefix"),
-	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02 of autodim; of dnis what closes the gate of a field that needs no dimension in half the steps after the warm-up"),
-	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.5 of dnis, 0 of autodim"),
+	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02 of autodim, 0.01 of dnis by dimension; of prefixes what lets the penalty alone close half of a gate in the steps after the warm-up"),
+	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.1 of prefixes, else 0"),
 	"spec.search.gates.warmup":          means("Share of the supernet's steps before the gates move.").in(0, 1).byDefault("0.3"),
 	"spec.search.pruning":               means("Learn a threshold for every field; rows whose norm is below it are dropped.").byDefault("none: all rows are kept"),
 	"spec.search.pruning.kind":          means("hard: a row whose norm is not above the threshold reads as zero (OptEmbed). soft: every weight is made smaller by the threshold, sigmoid(s), and a row of which nothing is left is dropped (PEP).").of(Hard, Soft).byDefault("hard; of strategy pep soft"),

@@ -50,8 +50,19 @@ type Manifest struct {
 	// phase, epoch, the scores so far.
 	Position json.RawMessage `json:"position"`
 	Epoch    uint64          `json:"epoch"`
-	Schema   Schema          `json:"schema"`
-	Files    []File          `json:"files"`
+	// Scores are those of exactly this model that were known when it was complete.
+	Scores []Score `json:"scores,omitempty"`
+	Schema Schema  `json:"schema"`
+	Files  []File  `json:"files"`
+}
+
+// Score is what the model had on a split; GAUC only with groups.
+type Score struct {
+	Split   string  `json:"split"`
+	Samples uint64  `json:"samples"`
+	AUC     float64 `json:"auc"`
+	LogLoss float64 `json:"log_loss"`
+	GAUC    float64 `json:"gauc,omitempty"`
 }
 
 // Part is the state hash of a table, or of the dense tensors.

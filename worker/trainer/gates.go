@@ -34,11 +34,7 @@ func newGates(j *job.Job, t *Trainer, dim int) *gates {
 		warmup: uint64(float64(spec.Warmup) * float64(j.Steps(t.train.Rows())))}
 	if g.rate = 1; spec.LearningRate == 0 {
 		steps := max(1, float32(j.Steps(t.train.Rows()))-float32(g.warmup))
-		way := float32(1) // of a gate from open to closed
-		if g.Kind == supernet.PrefixGate {
-			way = float32(dim)
-		}
-		g.rate = job.GateReach * way / float32(steps*max(spec.Penalty, 0.1))
+		g.rate = job.GateReach * float32(dim) / float32(steps*max(spec.Penalty, 0.1))
 	}
 	t.sizes, t.names = append(t.sizes, g.Size()), append(t.names, job.GateTensor)
 	g.factors, g.dValues = make([]float32, g.Fields*dim), make([]float32, g.Size())
