@@ -16,7 +16,6 @@ type PushBuilder struct {
 	rows   []RowSection
 	dense  []DenseSection
 	buf    []byte // the body of a request, whose header comes last
-	size   int    // of the body before, if its memory was taken
 	starts []int  // of the chunks in buf
 	inTop  uint32
 	chunks [][]byte
@@ -61,7 +60,7 @@ func (b *PushBuilder) Chunks() [][]byte {
 	slices.SortFunc(b.rows, func(x, y RowSection) int { return cmp.Compare(x.Table, y.Table) })
 	slices.SortFunc(b.dense, func(x, y DenseSection) int { return cmp.Compare(x.ID, y.ID) })
 	if b.buf == nil {
-		b.buf = make([]byte, 0, b.size)
+		b.buf = make([]byte, 0, b.bound())
 	}
 	b.buf, b.starts = append(b.buf[:0], zeros[:bodyHeaderSize+framesHeaderSize]...), b.starts[:0]
 	b.begin()
@@ -94,7 +93,22 @@ func (b *PushBuilder) Body(h PushHeader) []byte {
 }
 
 // Leave gives the memory of the last body and its chunks away: they stay valid.
-func (b *PushBuilder) Leave() { b.size, b.buf = len(b.buf), nil }
+func (b *PushBuilder) Leave() { b.buf = nil }
+
+// bound returns a little more bytes than the body has.
+func (b *PushBuilder) bound() int {
+	n, parts := 0, 1+len(b.rows)+len(b.dense)
+	for _, s := range b.rows {
+		n += len(s.Keys) * (12 + 4*s.Width)
+	}
+	for _, s := range b.dense {
+		n += 4 * len(s.Values)
+	}
+	// A chunk that is not the last one is more than half full, whatever the rows.
+	parts += n / (MaxChunk / 2)
+	const most = frameHeaderSize + envelopeSize + pushHeaderSize + sectionSize + 4*8 // beside the numbers, with padding
+	return bodyHeaderSize + framesHeaderSize + n + parts*most
+}
 
 // begin starts a chunk.
 func (b *PushBuilder) begin() {

@@ -260,6 +260,9 @@ func TestBodyIsTheChunksInFrames(t *testing.T) {
 		}
 		if n%10 == 0 {
 			b.Leave()
+			if b.Body(h); cap(b.buf) != b.bound() {
+				t.Fatalf("dense tensor of %d: %d bytes were set aside for a body of %d", n*3001, b.bound(), len(b.buf))
+			}
 			b.Reset(PushID{Step: 2, Factor: 1})
 			if b.Body(h); !bytes.Equal(got, want) {
 				t.Fatal("a body that was left changed with the next one")
