@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -146,7 +147,11 @@ func (a *app) chaos(ctx context.Context, j *job.Job, f *chaosFlags) error {
 	if !r.Same {
 		return errors.Join(fmt.Errorf("%w: %s, want %s; its logs are in %s", errOtherModel, r.Got, r.Expected, dir), stopErrs)
 	}
-	return stopErrs
+	if stopErrs != nil {
+		return stopErrs
+	}
+	// Nobody needs the servers' data any more; the logs stay.
+	return errors.Join(os.RemoveAll(filepath.Join(dir, "undisturbed", dataDir)), os.RemoveAll(filepath.Join(dir, "disturbed", dataDir)))
 }
 
 // trainFor trains the job on a cluster of its own and returns the last status,

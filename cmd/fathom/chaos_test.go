@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -91,18 +92,31 @@ type killableCluster struct{ *fakeCluster }
 func (killableCluster) Signal(string, syscall.Signal) error { return nil }
 func (killableCluster) servers() map[string]string          { return nil }
 
-// What was found out is told also when the cluster did not stop in order.
+// What was found out is told also when the cluster did not stop in order. The
+// servers' data are deleted when all went well only.
 func TestChaosReportsBeforeItComplains(t *testing.T) {
-	a, out, errs := newTestApp(t, &fakeControl{watched: []*proto.JobStatus{doneStatus()}})
-	c := killableCluster{&fakeCluster{stopErr: errors.New("ps-0 had to be killed")}}
-	a.startCluster = func(context.Context, *job.Job, string, clusterOptions, func(string, int)) (cluster, error) {
-		return c, nil
-	}
-	code := a.execute([]string{"chaos", writeJob(t, smallSpec), "--faults", "2", "--workdir", filepath.Join(t.TempDir(), "work")})
-	if code != exitFailed || !strings.Contains(errs.String(), "ps-0 had to be killed") {
-		t.Errorf("exit code %d: %s", code, errs.String())
-	}
-	if !strings.Contains(out.String(), "the same model") || c.stopped != 2 {
-		t.Errorf("stopped %d times, printed:\n%s", c.stopped, out.String())
+	for name, stopErr := range map[string]error{"in order": nil, "killed": errors.New("ps-0 had to be killed")} {
+		t.Run(name, func(t *testing.T) {
+			a, out, errs := newTestApp(t, &fakeControl{watched: []*proto.JobStatus{doneStatus()}})
+			c := killableCluster{&fakeCluster{stopErr: stopErr}}
+			a.startCluster = func(_ context.Context, _ *job.Job, dir string, _ clusterOptions, _ func(string, int)) (cluster, error) {
+				return c, os.MkdirAll(filepath.Join(dir, dataDir, "ps-0"), 0o700)
+			}
+			dir := filepath.Join(t.TempDir(), "work")
+			code := a.execute([]string{"chaos", writeJob(t, smallSpec), "--faults", "2", "--workdir", dir})
+			if !strings.Contains(out.String(), "the same model") || c.stopped != 2 {
+				t.Errorf("stopped %d times, printed:\n%s", c.stopped, out.String())
+			}
+			data, err := filepath.Glob(filepath.Join(dir, "*", dataDir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stopErr == nil && (code != exitDone || len(data) != 0) {
+				t.Errorf("exit code %d, left are %v: %s", code, data, errs.String())
+			}
+			if stopErr != nil && (code != exitFailed || len(data) != 2 || !strings.Contains(errs.String(), stopErr.Error())) {
+				t.Errorf("exit code %d, left are %v: %s", code, data, errs.String())
+			}
+		})
 	}
 }
