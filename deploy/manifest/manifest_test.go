@@ -267,6 +267,11 @@ func TestObjectsFitTogether(t *testing.T) {
 			}
 			checkSelector(t, name+"/"+pod+" policy", &p.Spec.PodSelector, template.Labels)
 			for _, rule := range p.Spec.Ingress {
+				for _, port := range rule.Ports {
+					if !hasPort(template.Spec.Containers[0], port.Port.String()) {
+						t.Errorf("%s/%s: a rule for %s, which is none of the container's ports", name, pod, port.Port)
+					}
+				}
 				if len(rule.From) == 0 {
 					t.Errorf("%s/%s: port %v is open to everybody", name, pod, rule.Ports)
 				}
@@ -385,6 +390,11 @@ func checkContainer(t *testing.T, what string, spec corev1.PodSpec, serves bool)
 	c := spec.Containers[0]
 	if c.Image != image || c.StartupProbe == nil || c.LivenessProbe == nil || serves && c.ReadinessProbe == nil {
 		t.Errorf("%s: image %s, probes %v %v %v", what, c.Image, c.StartupProbe, c.LivenessProbe, c.ReadinessProbe)
+	}
+	for _, p := range c.Ports {
+		if p.Name == "" {
+			t.Errorf("%s: port %d has no name", what, p.ContainerPort)
+		}
 	}
 	for _, p := range []*corev1.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 		if p != nil && (!hasPort(c, p.HTTPGet.Port.String()) || p.HTTPGet.Scheme != corev1.URISchemeHTTPS) {
