@@ -51,14 +51,6 @@ var defects = []defect{
 		}
 		return *j.Spec.Train.Staleness
 `},
-	{"what a log ends with is not written once more", "ps/replica/settle.go",
-		"\tif err := settle(f); err != nil {\n\t\treturn nil, errors.Join(fmt.Errorf(\"write %s once more: %w\", filepath.Join(dir, name), err), f.Close())\n",
-		`	if defect("what a log ends with is not written once more") {
-		return f, nil
-	}
-	if err := settle(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("write %s once more: %w", filepath.Join(dir, name), err), f.Close())
-`},
 	{"a snapshot lacks the pushes that wait", "ps/fsm/view.go",
 		"\tm.pending.eachChunk(func(c *chunk) { v.chunks = append(v.chunks, c.cmd) })\n",
 		`	if !defect("a snapshot lacks the pushes that wait") {
