@@ -227,20 +227,30 @@ func noise(t *testing.T, address string, config *tls.Config) {
 	}
 }
 
-// hugeMessage announces a message of 4 GiB.
-func hugeMessage(t *testing.T, address string, config *tls.Config) {
+// dialHTTP2 says hello to a server, which then has until limit to end what follows.
+// The framer is nil, and the test has failed, when it does not answer.
+func dialHTTP2(t *testing.T, address string, config *tls.Config) (framer *http2.Framer, hangUp func() error) {
 	conn, err := tls.Dial("tcp", address, config)
 	if err != nil {
 		t.Errorf("dial %s: %v", address, err)
-		return
+		return nil, nil
 	}
-	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(limit))
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
 		t.Errorf("%s: %v", address, err)
+		_ = conn.Close()
+		return nil, nil
+	}
+	return http2.NewFramer(conn, conn), conn.Close
+}
+
+// hugeMessage announces a message of 4 GiB.
+func hugeMessage(t *testing.T, address string, config *tls.Config) {
+	framer, hangUp := dialHTTP2(t, address, config)
+	if framer == nil {
 		return
 	}
-	framer := http2.NewFramer(conn, conn)
+	defer hangUp()
 	prefix := []byte{0, 0xff, 0xff, 0xff, 0xff} // not compressed, the length
 	block := grpcHeaders(proto.ParameterServer_Push_FullMethodName)
 	if err := errors.Join(framer.WriteSettings(),
@@ -288,22 +298,15 @@ func bomb(t *testing.T, address string, self *identity.Source, role identity.Rol
 
 // hugeHeader begins a call whose header has 4 MiB.
 func hugeHeader(t *testing.T, address string, config *tls.Config) {
-	conn, err := tls.Dial("tcp", address, config)
-	if err != nil {
-		t.Errorf("dial %s: %v", address, err)
+	framer, hangUp := dialHTTP2(t, address, config)
+	if framer == nil {
 		return
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(limit))
-	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
-		t.Errorf("%s: %v", address, err)
-		return
-	}
+	defer hangUp()
 	var more bytes.Buffer
 	e := hpack.NewEncoder(&more)
 	_ = e.WriteField(hpack.HeaderField{Name: "x", Value: strings.Repeat("x", 12<<10), Sensitive: true}) // into memory
-	framer := http2.NewFramer(conn, conn)
-	err = errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: grpcHeaders(proto.ParameterServer_Push_FullMethodName)}))
+	err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: grpcHeaders(proto.ParameterServer_Push_FullMethodName)}))
 	for i := 0; err == nil && i < 4<<20/more.Len(); i++ {
 		err = framer.WriteContinuation(1, false, more.Bytes())
 	}

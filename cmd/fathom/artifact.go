@@ -13,6 +13,7 @@ import (
 	"github.com/fathom-train/fathom/coordinator/job"
 	"github.com/fathom-train/fathom/proto"
 	"github.com/fathom-train/fathom/proto/identity"
+	"github.com/fathom-train/fathom/ps/checkpoint"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/ps/export"
 	"github.com/fathom-train/fathom/ps/table"
@@ -52,7 +53,7 @@ func exportServers(ctx context.Context, c control, self *identity.Source, s *pro
 	about.SpecDigest, about.StateHash = s.GetSpecDigest(), s.GetModelHash()
 	for _, score := range s.GetScores() {
 		if score.GetStage() == s.GetStage() && score.GetVersion() == version {
-			about.Scores = append(about.Scores, export.Score{Split: score.GetSplit(), Samples: score.GetSamples(),
+			about.Scores = append(about.Scores, checkpoint.Score{Split: score.GetSplit(), Samples: score.GetSamples(),
 				AUC: score.GetAuc(), LogLoss: score.GetLogLoss(), GAUC: score.GetGauc()})
 		}
 	}
@@ -99,7 +100,7 @@ func checkReported(m *export.Manifest, reported []*proto.TableStatus) error {
 // aboutModel describes a job's model, whose tables in the given phase are those of
 // the servers.
 func aboutModel(j *job.Job, tables []table.Schema, phase uint32) (export.About, error) {
-	about := export.About{Program: readVersions().Fathom, Name: j.Metadata.Name, SpecDigest: j.Digest(), Scores: []export.Score{}}
+	about := export.About{Program: readVersions().Fathom, Name: j.Metadata.Name, SpecDigest: j.Digest(), Scores: []checkpoint.Score{}}
 	j, err := servedJob(j, tables, phase)
 	if err != nil {
 		return about, err

@@ -208,7 +208,7 @@ func (m *localModel) about(t *testing.T) export.About {
 		t.Fatal(err)
 	}
 	r := eval.Merge([]*eval.Accumulator{acc})
-	about.Scores = []export.Score{{Split: "test", Samples: r.Samples, AUC: r.AUC, LogLoss: r.LogLoss, GAUC: r.GAUC}}
+	about.Scores = []checkpoint.Score{{Split: "test", Samples: r.Samples, AUC: r.AUC, LogLoss: r.LogLoss, GAUC: r.GAUC}}
 	return about
 }
 
@@ -353,7 +353,7 @@ func sameFiles(t *testing.T, what string, want, got map[string]string) {
 	}
 }
 
-func checkPredictions(t *testing.T, dir string, want export.Score) {
+func checkPredictions(t *testing.T, dir string, want checkpoint.Score) {
 	t.Helper()
 	p := predict(t, "--model", dir, "--split", "test")
 	if p.AUC != want.AUC || p.LogLoss != want.LogLoss || p.Samples != want.Samples || p.AsReported == nil || !*p.AsReported {

@@ -116,9 +116,7 @@ func exportCheckpoint(ctx context.Context, location, dir string) (m *export.Mani
 			return err
 		}
 		about.SpecDigest, about.StateHash = from.SpecDigest, from.StateHash
-		for _, s := range from.Scores {
-			about.Scores = append(about.Scores, export.Score(s))
-		}
+		about.Scores = append(about.Scores, from.Scores...)
 		m, err = export.Write(ctx, dir, about, src)
 		return err
 	})

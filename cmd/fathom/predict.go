@@ -18,6 +18,7 @@ import (
 	"github.com/fathom-train/fathom/compute/eval"
 	"github.com/fathom-train/fathom/compute/gemm"
 	"github.com/fathom-train/fathom/coordinator/job"
+	"github.com/fathom-train/fathom/ps/checkpoint"
 	"github.com/fathom-train/fathom/ps/export"
 	"github.com/fathom-train/fathom/ps/table"
 	"github.com/fathom-train/fathom/worker/dataset"
@@ -292,7 +293,7 @@ func digits(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 // compare looks for the reported score of a split and tells whether this is it, to
 // the last bit.
-func (p *predictions) compare(m *export.Manifest, split string) (reported export.Score, same, ok bool) {
+func (p *predictions) compare(m *export.Manifest, split string) (reported checkpoint.Score, same, ok bool) {
 	reported, ok = m.Score(split)
 	same = reported.Samples == p.result.Samples && math.Float64bits(reported.AUC) == math.Float64bits(p.result.AUC) &&
 		math.Float64bits(reported.LogLoss) == math.Float64bits(p.result.LogLoss) && math.Float64bits(reported.GAUC) == math.Float64bits(p.result.GAUC)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fathom-train/fathom/compute/optim"
 	"github.com/fathom-train/fathom/compute/random"
+	"github.com/fathom-train/fathom/ps/checkpoint"
 	"github.com/fathom-train/fathom/ps/client"
 	"github.com/fathom-train/fathom/ps/fsm"
 	"github.com/fathom-train/fathom/ps/table"
@@ -126,7 +127,7 @@ func madeModel(keys, shards int) (*made, About) {
 		m.shards[s] = append(m.shards[s], shard.Key(3*i))
 	}
 	m.dense = [][]float32{{1, 2, 3, 4, 5, 6}, {float32(math.Inf(1)), -0}}
-	about := About{Name: "made", Job: json.RawMessage(`{"a":1}`), Scores: []Score{{Split: "test", AUC: 0.5}},
+	about := About{Name: "made", Job: json.RawMessage(`{"a":1}`), Scores: []checkpoint.Score{{Split: "test", AUC: 0.5}},
 		Tensors: []Tensor{{Name: "mlp.0.weight", Shape: []int{2, 3}}, {Name: "a \"name\"", Shape: []int{2}, Running: true}}}
 	return m, about
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/fathom-train/fathom/ps/checkpoint"
 	"github.com/fathom-train/fathom/ps/table"
 )
 
@@ -61,19 +62,9 @@ type About struct {
 	// fathom hash prints it.
 	StateHash string `json:"state_hash"`
 	// Scores are those reported of exactly this model.
-	Scores []Score `json:"scores"`
+	Scores []checkpoint.Score `json:"scores"`
 	// Tensors are the dense tensors, by id.
 	Tensors []Tensor `json:"tensors"`
-}
-
-// Score is the quality of the model on one split.
-type Score struct {
-	Split   string  `json:"split"`
-	Samples uint64  `json:"samples"`
-	AUC     float64 `json:"auc"`
-	LogLoss float64 `json:"log_loss"`
-	// GAUC is there when the job has groups.
-	GAUC float64 `json:"gauc,omitempty"`
 }
 
 // Tensor names a dense tensor of the model.
@@ -266,18 +257,18 @@ func (m *Manifest) check() error {
 			return damaged("the tensors have more than %d elements", tensorFloatsMax*4)
 		}
 	}
-	if slices.ContainsFunc(m.Scores, func(s Score) bool { return s.Split == "" }) {
+	if slices.ContainsFunc(m.Scores, func(s checkpoint.Score) bool { return s.Split == "" }) {
 		return damaged("a score is of no split")
 	}
 	return file(m.Dense)
 }
 
 // Score returns the reported score of a split.
-func (m *Manifest) Score(split string) (Score, bool) {
+func (m *Manifest) Score(split string) (checkpoint.Score, bool) {
 	for _, s := range m.Scores {
 		if s.Split == split {
 			return s, true
 		}
 	}
-	return Score{}, false
+	return checkpoint.Score{}, false
 }
