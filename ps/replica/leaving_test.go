@@ -14,6 +14,30 @@ import (
 func TestMemberThatLeavesElectsALeader(t *testing.T) {
 	t.Parallel()
 	const rows = 10
+	// Raft tells a member of its removal once, by a connection that it then closes:
+	// now and then it does not get there, and the leader is lost for nothing.
+	var c *cluster
+	for range 10 {
+		if c = removedByItsOwnWord(t, rows); c != nil {
+			break
+		}
+	}
+	if c == nil {
+		t.Fatal("n3 was told of its removal in none of ten clusters")
+	}
+	eventually(t, "n1 or n2 leads a group without n3", func() bool {
+		leader := c.leads(3)
+		return leader > 0 && slices.Equal(c.groups[leader].Configuration().Voters, []string{"n0", "n1", "n2"})
+	})
+	c.close(3)
+	c.train(4, 6, rows)
+	c.settled(6, rows)
+}
+
+// removedByItsOwnWord loses the leader n0 of four when only n3 knows of the removal
+// of n3. It returns nil when n3 does not.
+func removedByItsOwnWord(t *testing.T, rows int) *cluster {
+	t.Helper()
 	c := newCluster(t, 4)
 	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = time.Second }
 	c.memory()
@@ -31,25 +55,27 @@ func TestMemberThatLeavesElectsALeader(t *testing.T) {
 		g.SetMembers(plan)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	changed := make(chan error, 1)
 	go func() { _, err := c.groups[0].Reconfigure(ctx); changed <- err }()
-	eventually(t, "n3 knows that it leaves", func() bool {
+	told := false
+	eventually(t, "n3 knows that it leaves, or n0 leads no more", func() bool {
 		others, leaves := c.groups[3].leaves()
-		return leaves && len(others) == 3
+		told = leaves && len(others) == 3
+		return told || len(changed) > 0
 	})
 	c.close(0)
 	cancel()
 	if err := <-changed; err == nil {
 		t.Error("the change was committed by n0 and n3 alone")
 	}
-
-	eventually(t, "n1 or n2 leads a group without n3", func() bool {
-		leader := c.leads(3)
-		return leader > 0 && slices.Equal(c.groups[leader].Configuration().Voters, []string{"n0", "n1", "n2"})
-	})
-	c.close(3)
-	c.train(4, 6, rows)
-	c.settled(6, rows)
+	if told {
+		return c
+	}
+	for i := range c.groups {
+		c.close(i)
+	}
+	return nil
 }
 
 // One that was removed and does not know it disturbs nobody: the others have a

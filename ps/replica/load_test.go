@@ -121,7 +121,7 @@ func TestLeaderThatCannotReadItsSnapshotsLeavesService(t *testing.T) {
 	const rows = 20
 	c := newCluster(t, 3)
 	c.heartbeat = time.Second // a busy machine must not change leaders
-	c.snapshots(1 << 40) // none by itself: all that there are can be damaged
+	c.snapshots(1 << 40)      // none by itself: all that there are can be damaged
 	c.push([][]byte{configureCommand()})
 	c.train(1, 3, rows)
 	old := c.leader(-1)
