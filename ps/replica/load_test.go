@@ -44,6 +44,7 @@ func (g *Group) loads() bool {
 // what is cut off: files keep it until a whole segment is.
 func (c *cluster) smallSnapshots() { c.snapshots(4 << 10) }
 
+// snapshots is smallSnapshots with one after every so many bytes of commands.
 func (c *cluster) snapshots(bytes int64) {
 	c.tune = func(_ int, cfg *Config) {
 		cfg.OutstandingEntries, cfg.TrailingEntries, cfg.SnapshotBytes, cfg.CachedEntries = 8, 9, bytes, 1
