@@ -116,14 +116,14 @@ func flipByte(t *testing.T, path string) {
 	}
 }
 
-// newest returns the file of a server that was last made.
-func newest(t *testing.T, server child, pattern string) string {
+// files returns those of a server's first shard, by name.
+func files(t *testing.T, server child, pattern string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(server.flag("--data-dir"), "groups", "*", "0", pattern))
 	if err != nil || len(found) == 0 {
 		t.Fatalf("no %s of %s: %v", pattern, server.flag("--name"), err)
 	}
-	return found[len(found)-1]
+	return found
 }
 
 // TestFaultsChangeNothing makes faults in a running cluster of real processes.
@@ -147,7 +147,8 @@ func TestFaultsChangeNothing(t *testing.T) {
 		"a byte of a log is flipped": func(r *fathomRun) {
 			victim := r.leaderPast(30, limit)
 			r.signal(syscall.SIGSTOP, victim)
-			flipByte(r.t, newest(r.t, victim, filepath.Join("wal", "*.wal")))
+			segments := files(r.t, victim, filepath.Join("wal", "*.wal"))
+			flipByte(r.t, segments[len(segments)-1])
 			r.signal(syscall.SIGKILL, victim)
 		},
 	}

@@ -115,7 +115,12 @@ func startBinary(t *testing.T, path, workdir string, env []string, args ...strin
 			<-r.done
 		}
 		if t.Failed() {
-			t.Logf("stderr of %v:\n%s", args, tail(r.stderr.String(), 4000))
+			logs, _ := filepath.Glob(filepath.Join(r.workdir, "logs", "*.log"))
+			for _, log := range logs {
+				text, err := os.ReadFile(log)
+				t.Logf("%s: %v\n%s", log, err, tail(string(text), 2000))
+			}
+			t.Logf("stderr of %v:\n%s", args, tail(r.stderr.String(), 2000))
 		}
 	})
 	return r
