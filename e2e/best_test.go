@@ -64,12 +64,9 @@ func TestTheBestModelIsRestored(t *testing.T) {
 	t.Run("another cluster, killed", func(t *testing.T) {
 		t.Parallel()
 		r := start(t, nil, append(restore, "--workers", "1", "--shards", "3")...)
-		r.leaderPast(60, limit)
-		for _, role := range []string{"coordinator", "ps"} {
-			if err := syscall.Kill(r.children(role)[0].pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-		}
+		_, goOn := r.heldPast(60, limit)
+		r.signal(syscall.SIGKILL, r.children("coordinator")[0], r.children("ps")[0])
+		goOn()
 		same(t, r.result(limit))
 	})
 }

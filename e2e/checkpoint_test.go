@@ -7,9 +7,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// killedRun is a run that was killed as a whole once shard 0 was past a version.
+// killedRun is a run that was killed as a whole once shard 0 was past a version and a
+// checkpoint was complete.
 func killedRun(t *testing.T, job string, version uint64, sets ...string) (workdir string) {
 	t.Helper()
 	args := []string{"run", job}
@@ -17,18 +19,27 @@ func killedRun(t *testing.T, job string, version uint64, sets ...string) (workdi
 		args = append(args, "--set", s)
 	}
 	r := start(t, nil, args...)
-	r.leaderPast(version, limit)
+	r.heldWithCheckpoint(version, limit)
 	r.killAll()
 	return r.workdir
+}
+
+// heldWithCheckpoint is heldPast for a run that has a complete checkpoint, too.
+func (r *fathomRun) heldWithCheckpoint(version uint64, limit time.Duration) {
+	r.t.Helper()
+	for ; ; version += 5 {
+		_, goOn := r.heldPast(version, limit)
+		if strings.Contains(r.logOf("coordinator"), "checkpoint is complete") {
+			return
+		}
+		goOn() // its next step may be what the checkpoint waits for
+	}
 }
 
 // killAll kills all processes of a run.
 func (r *fathomRun) killAll() {
 	r.t.Helper()
-	var all []child
-	for _, role := range []string{"etcd", "coordinator", "ps", "worker"} {
-		all = append(all, r.children(role)...)
-	}
+	all := r.everyone()
 	if err := r.cmd.Process.Kill(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -52,7 +63,7 @@ func TestRunIsResumedAfterTheWholeClusterWasKilled(t *testing.T) {
 	}
 	dir := killedRun(t, job, 50)
 	again := startIn(t, dir, nil, "run", "--resume")
-	again.leaderPast(55, limit)
+	again.heldPast(55, limit)
 	again.killAll()
 	same("from the logs, killed once more on the way", startIn(t, dir, nil, "run", "--resume").result(limit))
 

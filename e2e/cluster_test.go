@@ -4,27 +4,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 )
 
-// freeAddress returns a loopback address nobody listens on at the moment, with a
-// port that the system gives to no outgoing connection: it must still be free when
-// its owner is started again.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000)))
-		if err != nil {
-			continue // it is taken
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	t.Fatal("no port is free")
-	return ""
+// loopback returns addresses of the loopback on a host of their own, which no other
+// process of this machine listens on: a port that is only free now may be taken before
+// its owner has started, or has started again.
+func loopback() (host string, next func() (address string)) {
+	host = fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254))
+	port := 7000
+	return host, func() string { port++; return fmt.Sprintf("%s:%d", host, port) }
 }
 
 // cli runs a command that ends by itself and returns what it printed.
@@ -38,15 +29,15 @@ func cli(t *testing.T, want int, args ...string) (stdout, stderr string) {
 }
 
 // authority makes a certificate authority and returns what issues credentials
-// for a process on this machine, and their directory.
-func authority(t *testing.T) (issue func(role, name string) string) {
+// for a process on this machine, also under the host, and their directory.
+func authority(t *testing.T, host string) (issue func(role, name string) string) {
 	t.Helper()
 	ca := filepath.Join(t.TempDir(), "ca")
 	cli(t, 0, "certs", "create", "--ca", ca)
 	return func(role, name string) string {
 		t.Helper()
 		dir := filepath.Join(t.TempDir(), name)
-		cli(t, 0, "certs", "issue", role, name, "--ca", ca, "--host", "127.0.0.1", "--out", dir)
+		cli(t, 0, "certs", "issue", role, name, "--ca", ca, "--host", "127.0.0.1", "--host", host, "--out", dir)
 		return dir
 	}
 }
@@ -58,16 +49,15 @@ func TestClusterStartedByHand(t *testing.T) {
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, "run", job, "--ps", "1").result(limit)
 
-	client, peer := "https://"+freeAddress(t), "https://"+freeAddress(t)
-	address := freeAddress(t)
-	issue := authority(t)
+	host, next := loopback()
+	client, peer, address := "https://"+next(), "https://"+next(), next()
+	issue := authority(t, host)
 	start(t, nil, "etcd", "--name", "etcd", "--data-dir", t.TempDir(), "--client-url", client, "--peer-url", peer, "--credentials", issue("etcd", "etcd"))
 	start(t, nil, "coordinator", "--name", "c", "--listen", address, "--etcd", client, "--credentials", issue("coordinator", "c"))
-	start(t, nil, "ps", "--name", "ps-0", "--listen", freeAddress(t), "--data-dir", t.TempDir(), "--coordinator", address, "--credentials", issue("ps", "ps-0"))
-	start(t, nil, "worker", "--name", "worker-0", "--coordinator", address, "--credentials", issue("worker", "worker-0"))
+	start(t, nil, "ps", "--name", "ps-0", "--listen", next(), "--data-dir", t.TempDir(), "--coordinator", address, "--credentials", issue("ps", "ps-0"))
 
 	at := []string{"--coordinator", address, "--credentials", issue("admin", "me")}
-	// Two jobs: the second waits for the first and is cancelled.
+	// Two jobs: the second waits for the first, which waits for a worker, and is cancelled.
 	cli(t, 0, append([]string{"submit", job, "--set", "spec.cluster.ps=1", "--set", "spec.cluster.replicas=1"}, at...)...)
 	cli(t, 0, append([]string{"submit", job, "--set", "metadata.name=second", "--set", "spec.cluster.ps=1", "--set", "spec.cluster.replicas=1"}, at...)...)
 	_, twice := cli(t, 1, append([]string{"submit", job}, at...)...)
@@ -75,6 +65,7 @@ func TestClusterStartedByHand(t *testing.T) {
 		t.Errorf("a second submission under the same name is refused with %q", twice)
 	}
 	cli(t, 0, append([]string{"cancel", "second"}, at...)...)
+	start(t, nil, "worker", "--name", "worker-0", "--coordinator", address, "--credentials", issue("worker", "worker-0"))
 
 	out, _ := cli(t, 0, append([]string{"watch", "small", "-o", "json"}, at...)...)
 	var got result

@@ -141,15 +141,16 @@ func TestFaultsChangeNothing(t *testing.T) {
 			r.signal(syscall.SIGCONT, victim)
 		},
 		"everything is killed at once": func(r *fathomRun) {
-			r.leaderPast(30, limit)
+			r.heldPast(30, limit)
 			r.signal(syscall.SIGKILL, r.everyone()...)
 		},
 		"a byte of a log is flipped": func(r *fathomRun) {
-			victim := r.leaderPast(30, limit)
+			victim, goOn := r.heldPast(30, limit)
 			r.signal(syscall.SIGSTOP, victim)
 			segments := files(r.t, victim, filepath.Join("wal", "*.wal"))
 			flipByte(r.t, segments[len(segments)-1])
 			r.signal(syscall.SIGKILL, victim)
+			goOn()
 		},
 	}
 	if allFaults {

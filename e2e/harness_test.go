@@ -213,8 +213,9 @@ func (r *fathomRun) artifact() string {
 
 // child is one process of a local cluster.
 type child struct {
-	pid  int
-	args []string
+	pid     int
+	args    []string
+	stopped bool
 }
 
 // flag returns the value of a flag of the child's command line.
@@ -258,7 +259,7 @@ func (r *fathomRun) children(role string) []child {
 		}
 		args := strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")
 		if len(args) > 1 && args[1] == role {
-			found = append(found, child{pid: pid, args: args})
+			found = append(found, child{pid: pid, args: args, stopped: f[0] == "T"})
 		}
 	}
 	return found
@@ -267,6 +268,16 @@ func (r *fathomRun) children(role string) []child {
 // leaderPast waits until shard 0 has passed the version and returns the process
 // that leads it.
 func (r *fathomRun) leaderPast(version uint64, limit time.Duration) child {
+	r.t.Helper()
+	leader, goOn := r.heldPast(version, limit)
+	goOn()
+	return leader
+}
+
+// heldPast is leaderPast with workers that stand still until goOn is called: the run
+// cannot end before. They do so whenever it looks, or a run that gets more of the
+// processors than this test would be far beyond the version, or over.
+func (r *fathomRun) heldPast(version uint64, limit time.Duration) (leader child, goOn func()) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -280,38 +291,58 @@ func (r *fathomRun) leaderPast(version uint64, limit time.Duration) child {
 			r.t.Fatalf("shard 0 has not passed version %d after %v", version, limit)
 		case <-tick.C:
 		}
+		goOn = r.hold()
 		servers := r.children("ps")
 		for _, s := range servers {
-			groups, err := filepath.Glob(filepath.Join(s.flag("--data-dir"), "groups", "*"))
-			if err != nil || len(groups) != 1 {
-				continue // not formed yet
-			}
-			reply, err := shardStatus(ctx, r.credentials(), s.flag("--listen"), filepath.Base(groups[0]))
-			if err != nil || reply.GetVersion() < version {
+			reply := r.shardStatus(ctx, s)
+			if reply.GetVersion() < version {
 				continue
 			}
 			i := slices.IndexFunc(servers, func(c child) bool { return c.flag("--name") == reply.GetLeaderNode() })
 			if i >= 0 {
-				return servers[i]
+				return servers[i], goOn
 			}
 		}
+		goOn()
 	}
 }
 
-// version is what the first server that answers says shard 0 has applied.
-func (r *fathomRun) version() uint64 {
+// hold stops the workers that run until goOn is called.
+func (r *fathomRun) hold() (goOn func()) {
 	r.t.Helper()
-	for _, s := range r.children("ps") {
-		groups, err := filepath.Glob(filepath.Join(s.flag("--data-dir"), "groups", "*"))
-		if err != nil || len(groups) != 1 {
-			continue
+	workers := slices.DeleteFunc(r.children("worker"), func(c child) bool { return c.stopped })
+	r.signal(syscall.SIGSTOP, workers...)
+	return func() { r.signal(syscall.SIGCONT, workers...) }
+}
+
+// version is what the first server that answers says shard 0 has applied.
+func (r *fathomRun) version() (version uint64) {
+	r.t.Helper()
+	r.until("a server tells its version", func() bool {
+		for _, s := range r.children("ps") {
+			if reply := r.shardStatus(context.Background(), s); reply != nil {
+				version = reply.GetVersion()
+				return true
+			}
 		}
-		if reply, err := shardStatus(context.Background(), r.credentials(), s.flag("--listen"), filepath.Base(groups[0])); err == nil {
-			return reply.GetVersion()
-		}
+		return false
+	})
+	return version
+}
+
+// shardStatus asks a server for the state of shard 0; nil: it does not tell.
+func (r *fathomRun) shardStatus(ctx context.Context, server child) *proto.ShardStatusReply {
+	groups, err := filepath.Glob(filepath.Join(server.flag("--data-dir"), "groups", "*"))
+	if err != nil || len(groups) != 1 {
+		return nil // not formed yet
 	}
-	r.t.Fatal("no server tells its version")
-	return 0
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	reply, err := shardStatus(ctx, r.credentials(), server.flag("--listen"), filepath.Base(groups[0]))
+	if err != nil {
+		return nil
+	}
+	return reply
 }
 
 // credentials is the directory of those that let commands reach the cluster.

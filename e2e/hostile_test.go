@@ -35,9 +35,10 @@ const hostileBytesMax = 256 << 20
 func TestHostileInputChangesNothing(t *testing.T) {
 	t.Parallel()
 	job := writeFile(t, "small.yaml", smallJob)
-	want := start(t, nil, "run", job).result(limit)
+	longer := []string{"run", job, "--set", "spec.train.epochs=6"}
+	want := start(t, nil, longer...).result(limit)
 
-	r := start(t, nil, "run", job, "--set", "spec.train.epochs=2")
+	r := start(t, nil, longer...)
 	server := r.leaderPast(5, limit)
 	atFullSpeed := r.slow() // so that the job is not over before the attacks are
 	coordinator := r.children("coordinator")[0]

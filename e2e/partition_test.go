@@ -139,11 +139,12 @@ func TestEtcdMembersAndPartitions(t *testing.T) {
 	job := writeFile(t, "small.yaml", smallJob)
 	want := start(t, nil, "run", job, "--ps", "1", "--replicas", "1").result(limit)
 
-	issue := authority(t)
+	host, next := loopback()
+	issue := authority(t, host)
 	var etcd []*fathomRun
 	var clients, peers, members []string
 	for _, name := range []string{"etcd-0", "etcd-1", "etcd-2"} {
-		clients, peers = append(clients, "https://"+freeAddress(t)), append(peers, "https://"+freeAddress(t))
+		clients, peers = append(clients, "https://"+next()), append(peers, "https://"+next())
 		members = append(members, name+"="+peers[len(peers)-1])
 	}
 	var args [][]string
@@ -153,11 +154,11 @@ func TestEtcdMembersAndPartitions(t *testing.T) {
 			"--initial-cluster", strings.Join(members, ","), "--credentials", issue("etcd", name)})
 		etcd = append(etcd, start(t, nil, args[i]...))
 	}
-	address := freeAddress(t)
+	address := next()
 	start(t, nil, "coordinator", "--name", "c", "--listen", address, "--etcd", strings.Join(clients, ","), "--credentials", issue("coordinator", "c"))
 	var proxies []*proxy
 	for _, name := range []string{"ps-0", "ps-1", "ps-2"} {
-		at := freeAddress(t)
+		at := next()
 		p := newProxy(t, at)
 		proxies = append(proxies, p)
 		start(t, nil, "ps", "--name", name, "--listen", at, "--advertise", p.address(), "--data-dir", t.TempDir(), "--coordinator", address, "--credentials", issue("ps", name))

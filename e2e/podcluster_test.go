@@ -33,6 +33,7 @@ type podCluster struct {
 	t         *testing.T
 	dir       string
 	job       []byte
+	network   string            // the beginning of the addresses
 	addresses map[string]string // by pod
 	service   map[string]string // by pod
 	templates map[string]corev1.PodTemplateSpec
@@ -51,7 +52,8 @@ func newPodCluster(t *testing.T, job string, flags ...string) *podCluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	c := &podCluster{t: t, dir: dir, addresses: map[string]string{}, service: map[string]string{}, templates: map[string]corev1.PodTemplateSpec{}, pods: map[string]*fathomRun{}}
+	host, _ := loopback()
+	c := &podCluster{t: t, dir: dir, network: host[:strings.LastIndex(host, ".")], addresses: map[string]string{}, service: map[string]string{}, templates: map[string]corev1.PodTemplateSpec{}, pods: map[string]*fathomRun{}}
 	if err := os.Chmod(c.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +111,7 @@ func (c *podCluster) decode(document string, into any) {
 }
 
 func (c *podCluster) add(pod, service string, template corev1.PodTemplateSpec) {
-	c.addresses[pod] = fmt.Sprintf("127.0.9.%d", len(c.addresses)+1)
+	c.addresses[pod] = fmt.Sprintf("%s.%d", c.network, len(c.addresses)+1)
 	c.service[pod], c.templates[pod] = service, template
 }
 

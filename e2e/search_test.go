@@ -28,26 +28,19 @@ const searchJob = smallJob + `
 // a shard's leader while the winner is trained.
 func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	t.Parallel()
-	const patience = 3 * time.Minute
 	job := writeFile(t, "search.yaml", searchJob)
 	alone := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1")
-	want := alone.result(patience)
+	want := alone.result(limit)
 	if want.Metrics["test"].AUC < 0.6 {
 		t.Errorf("test AUC %.4f: nothing was learnt", want.Metrics["test"].AUC)
 	}
 	r := start(t, nil, "run", job)
-	r.logged("generation is scored", patience)
-	for _, role := range []string{"coordinator", "worker"} {
-		if err := syscall.Kill(r.children(role)[0].pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-	}
+	r.logged("generation is scored", limit)
+	r.signal(syscall.SIGKILL, r.children("coordinator")[0], r.children("worker")[0])
 	// Two epochs of 40 steps for the supernet, one version for the new tables.
-	leader := r.leaderPast(90, patience)
-	if err := syscall.Kill(leader.pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	got := r.result(patience)
+	leader := r.leaderPast(90, limit)
+	r.signal(syscall.SIGKILL, leader)
+	got := r.result(limit)
 	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
 		t.Errorf("model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
 	}
@@ -70,14 +63,13 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 		r.killAll()
 		r = startIn(t, r.workdir, nil, append([]string{"run", "--from-checkpoint"}, args...)...)
 	}
-	r.leaderPast(50, patience)
+	r.heldWithCheckpoint(50, limit)
 	goOn("--ps", "1", "--replicas", "1", "--shards", "2", "--workers", "1")
-	r.logged("generation is scored", patience)
-	r.logged("checkpoint is complete", patience)
+	r.logged("generation is scored", limit)
 	goOn("--ps", "3", "--replicas", "3", "--shards", "3")
-	r.leaderPast(110, patience)
+	r.heldPast(110, limit)
 	goOn("--ps", "2", "--replicas", "1", "--shards", "1")
-	got = r.result(patience)
+	got = r.result(limit)
 	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
 		t.Errorf("from checkpoints: model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
 	}
@@ -87,12 +79,11 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 // one of a smaller budget with a smaller model.
 func TestSearchesShareASupernet(t *testing.T) {
 	t.Parallel()
-	const patience = 3 * time.Minute
 	job := writeFile(t, "search.yaml", searchJob)
 	small := []string{"--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1"}
 	run := func(args ...string) result {
 		t.Helper()
-		return start(t, nil, append(append([]string{"run", job}, small...), args...)...).result(patience)
+		return start(t, nil, append(append([]string{"run", job}, small...), args...)...).result(limit)
 	}
 	want := run("--set", "spec.search.keep_supernet=true", "--set", "spec.train.restore_best=true", "--set", "spec.checkpoint.keep=1")
 	from := want.Search.Checkpoint

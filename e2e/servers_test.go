@@ -12,7 +12,7 @@ import (
 )
 
 // longJob trains long enough, when slowed down, for servers to come and go.
-var longJob = []string{"--set", "spec.train.epochs=30", "--set", "spec.cluster.shards=4"}
+var longJob = []string{"--set", "spec.train.epochs=12", "--set", "spec.cluster.shards=4"}
 
 // slow stops the workers most of the time until the returned function is called.
 func (r *fathomRun) slow() (atFullSpeed func()) {
@@ -31,12 +31,12 @@ func (r *fathomRun) slow() (atFullSpeed func()) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(20 * time.Millisecond):
 			}
 			signal(syscall.SIGSTOP)
 			select {
 			case <-stop:
-			case <-time.After(400 * time.Millisecond):
+			case <-time.After(430 * time.Millisecond):
 			}
 		}
 	}()
