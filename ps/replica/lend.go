@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
@@ -63,6 +64,37 @@ func (c *lender) reset(logs []*raft.Log) {
 type lent struct {
 	*wal.WAL
 	codec *lender
+	// reads is held by who reads: raft-wal panics when it is closed meanwhile, and a
+	// peer's message may be looked at until the end.
+	reads sync.RWMutex
+}
+
+// FirstIndex returns the first entry's index, 0 when there is none.
+func (d *lent) FirstIndex() (uint64, error) {
+	d.reads.RLock()
+	defer d.reads.RUnlock()
+	return d.WAL.FirstIndex()
+}
+
+// LastIndex returns the last entry's index, 0 when there is none.
+func (d *lent) LastIndex() (uint64, error) {
+	d.reads.RLock()
+	defer d.reads.RUnlock()
+	return d.WAL.LastIndex()
+}
+
+// GetLog reads an entry.
+func (d *lent) GetLog(index uint64, l *raft.Log) error {
+	d.reads.RLock()
+	defer d.reads.RUnlock()
+	return d.WAL.GetLog(index, l)
+}
+
+// Close closes the log when nobody reads.
+func (d *lent) Close() error {
+	d.reads.Lock()
+	defer d.reads.Unlock()
+	return d.WAL.Close()
 }
 
 // StoreLogs appends entries, one call at a time.

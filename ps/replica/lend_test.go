@@ -2,7 +2,9 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,5 +94,44 @@ func TestAppendsUseTheSameMemory(t *testing.T) {
 	}
 	if len(d.codec.kept)-len(d.codec.room) < 9*9000*2 {
 		t.Errorf("only %d bytes were lent", len(d.codec.kept)-len(d.codec.room))
+	}
+}
+
+// Who reads a log while it is closed is told so: raft-wal alone panics.
+func TestLogIsClosedWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		d, err := openWAL(t.TempDir(), 64<<10, nil, hclog.NewNullLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.StoreLogs(entries(1, 3)); err != nil {
+			t.Fatal(err)
+		}
+		var readers sync.WaitGroup
+		begun := make(chan struct{}, 3)
+		for _, read := range []func() error{
+			func() error { _, err := d.FirstIndex(); return err },
+			func() error { _, err := d.LastIndex(); return err },
+			func() error { return d.GetLog(2, new(raft.Log)) },
+		} {
+			readers.Go(func() {
+				err := read()
+				begun <- struct{}{}
+				for err == nil {
+					err = read()
+				}
+				if !errors.Is(err, wal.ErrClosed) {
+					t.Error(err)
+				}
+			})
+		}
+		for range 3 {
+			<-begun
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		readers.Wait()
 	}
 }

@@ -105,7 +105,7 @@ func openWAL(dir string, segmentBytes int, files Files, logger hclog.Logger) (d 
 			return nil, errors.Join(fmt.Errorf("open log %s: %w", dir, err), w.Close())
 		}
 	}
-	return &lent{w, codec}, nil
+	return &lent{WAL: w, codec: codec}, nil
 }
 
 // currentTerm is the key under which raft keeps the newest term it has seen.
