@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,8 +125,13 @@ func TestLeaderWithHungDiskIsReplaced(t *testing.T) {
 		return disks[i]
 	}
 	fatal := make(chan error, 3)
+	const old = 0
+	c.heartbeat = 2 * time.Second
 	c.tune = func(i int, cfg *Config) {
-		cfg.DiskTimeout = 300 * time.Millisecond
+		cfg.DiskTimeout = 10 * time.Minute // the others' disks are well, however busy the machine is
+		if i == old {
+			cfg.DiskTimeout = 2 * time.Second
+		}
 		cfg.OutstandingEntries = 4
 		cfg.OnFatal = func(err error) {
 			c.cut(i) // the process exits
@@ -135,10 +141,10 @@ func TestLeaderWithHungDiskIsReplaced(t *testing.T) {
 	c.memory()
 	c.push([][]byte{configureCommand()})
 	c.train(1, 3, 5)
-	old := c.leader(-1)
+	c.elect(old)
 	disks[old].hung.Store(true)
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	if _, err := c.groups[old].Propose(ctx, laneChunks(4, 0, 5)); !errors.Is(err, ErrUnknown) {
 		t.Errorf("proposal to a hung disk: %v, want %v", err, ErrUnknown)
@@ -156,7 +162,7 @@ func TestLeaderWithHungDiskIsReplaced(t *testing.T) {
 	g := c.groups[old]
 	c.groups[old] = nil // it hangs; the cluster goes on without it
 	c.leader(old)
-	t.Logf("another leader %v after the disk hung (limit 300 ms)", time.Since(start))
+	t.Logf("another leader %v after the disk hung (limit 2 s)", time.Since(start))
 	c.train(4, 6, 5)
 	c.settled(6, 5)
 	close(disks[old].hang)
@@ -174,10 +180,11 @@ func TestUnreadableLogTakesOnlyThisReplicaOutOfService(t *testing.T) {
 		return disks[i]
 	}
 	c.tune = func(_ int, cfg *Config) { cfg.CachedEntries = 1 }
+	c.heartbeat = calm // or another would lead when the absent one is back
 	c.memory()
+	const leader, absent, other = 0, 1, 2
+	c.elect(leader)
 	c.push([][]byte{configureCommand()})
-	leader := c.leader(-1)
-	absent := (leader + 1) % 3
 	c.cut(absent)
 	c.train(1, 8, 5)
 	broken := errors.New("input/output error")
@@ -195,6 +202,7 @@ func TestUnreadableLogTakesOnlyThisReplicaOutOfService(t *testing.T) {
 	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
+	c.elect(other)
 	c.train(9, 10, 5)
 	c.settled(10, 5)
 }
@@ -203,6 +211,8 @@ func TestUnreadableLogTakesOnlyThisReplicaOutOfService(t *testing.T) {
 // must not end the process.
 func TestDiskThatFailsWhileRaftStartsTakesTheReplicaOutOfService(t *testing.T) {
 	t.Parallel()
+	var asked sync.WaitGroup
+	defer asked.Wait()
 	for range 30 {
 		c := newCluster(t, 3)
 		c.openLog = func(int, string) Disk { return &startDisk{Disk: memDisk{raft.NewInmemStore()}} }
@@ -211,9 +221,7 @@ func TestDiskThatFailsWhileRaftStartsTakesTheReplicaOutOfService(t *testing.T) {
 		}
 		c.heal(0)
 		// It is there when raft starts, and raft must save its term.
-		answered := make(chan struct{})
-		go func() {
-			defer close(answered)
+		asked.Go(func() {
 			addr := []byte(c.members[1].Address)
 			q := raft.AppendEntriesRequest{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.members[1].ID()), Addr: addr},
@@ -221,7 +229,7 @@ func TestDiskThatFailsWhileRaftStartsTakesTheReplicaOutOfService(t *testing.T) {
 			}
 			// The replica may be gone before it answers.
 			_ = c.inmem[1].AppendEntries(raft.ServerID(c.members[0].ID()), raft.ServerAddress(c.members[0].Address), &q, new(raft.AppendEntriesResponse))
-		}()
+		})
 		if err := c.tryOpen(0); err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +238,6 @@ func TestDiskThatFailsWhileRaftStartsTakesTheReplicaOutOfService(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		c.close(0)
-		<-answered
 	}
 }
 

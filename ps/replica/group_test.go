@@ -140,9 +140,12 @@ func (x *transport) stopNow(g *Group) {
 
 func TestProposeOnFollowerNamesTheLeader(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3).memory()
-	leader := c.leader(-1)
-	g := c.groups[(leader+1)%3]
+	c := newCluster(t, 3)
+	c.heartbeat = calm
+	c.memory()
+	const leader = 0
+	c.elect(leader)
+	g := c.groups[1]
 	eventually(t, "the follower knows the leader", func() bool { node, _ := g.Leader(); return node != "" })
 	_, err := g.Propose(t.Context(), [][]byte{configureCommand()})
 	var notLeader *NotLeaderError

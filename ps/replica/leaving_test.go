@@ -39,11 +39,9 @@ func TestMemberThatLeavesElectsALeader(t *testing.T) {
 func removedByItsOwnWord(t *testing.T, rows int) *cluster {
 	t.Helper()
 	c := newCluster(t, 4)
-	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = time.Second }
+	c.heartbeat = 2 * time.Second
 	c.memory()
-	c.leader(-1)
-	c.groups[0].stand()
-	eventually(t, "n0 leads", func() bool { return c.leads(-1) == 0 })
+	c.elect(0)
 	c.push([][]byte{configureCommand()})
 	c.train(1, 3, rows)
 
@@ -82,10 +80,13 @@ func removedByItsOwnWord(t *testing.T, rows int) *cluster {
 // leader.
 func TestRemovedMemberDoesNotStand(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3).memory()
+	c := newCluster(t, 3)
+	c.heartbeat = calm // there is a leader at all times
+	c.memory()
+	c.elect(0)
 	c.push([][]byte{configureCommand()})
 	c.train(1, 3, 10)
-	follower := (c.leader(-1) + 1) % 3
+	const follower = 1
 	var voters []raft.Server
 	for i, m := range c.members {
 		if i != follower {

@@ -35,8 +35,11 @@ type narrowConn struct {
 }
 
 func (c *narrowConn) Write(b []byte) (int, error) {
-	if rate := c.link.rate.Load(); rate > 0 {
-		<-time.After(time.Duration(len(b)) * time.Second / time.Duration(rate)) // the link's speed
+	const packet = 1500
+	for rest := len(b); rest > 0; rest -= packet {
+		if rate := c.link.rate.Load(); rate > 0 {
+			<-time.After(time.Duration(min(rest, packet)) * time.Second / time.Duration(rate)) // the link's speed
+		}
 	}
 	c.sent += int64(len(b))
 	if over := c.sent - c.link.cutAfter.Load(); over > 0 && over < c.sent && c.link.cuts.Load() < cutsMax {
@@ -60,10 +63,10 @@ func absent(t *testing.T, link *narrow, rows int) (c *cluster, away int) {
 	c.dial = link.dial
 	c.tune = func(_ int, cfg *Config) {
 		cfg.SnapshotBytes, cfg.SegmentBytes, cfg.OutstandingEntries, cfg.TrailingEntries, cfg.CachedEntries = 64<<10, 64<<10, 8, 9, 1
-		// A busy machine must not change leaders: connections are what is looked at.
-		cfg.Heartbeat = time.Second
 	}
+	c.heartbeat = calm // connections are what is looked at
 	c.tcp()
+	c.elect(0)
 	c.push([][]byte{configureCommand()})
 	c.train(1, 1, rows)
 	away = (c.leader(-1) + 1) % 3
@@ -102,14 +105,14 @@ func TestSnapshotThatIsCutOffIsSentAgain(t *testing.T) {
 	c.settled(14, rows)
 }
 
-// A snapshot over a link of 1 Mbit/s takes seconds: the others go on meanwhile
+// A snapshot over a link of 0.1 Mbit/s takes half a minute: the others go on meanwhile
 // under the same leader.
 func TestSnapshotOverASlowLinkHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	const rows = 5000
 	link := new(narrow)
 	c, away := absent(t, link, rows)
-	link.rate.Store(1e6 / 8)
+	link.rate.Store(1e5 / 8)
 	leader := c.leader(-1)
 	c.open(away)
 	c.train(13, 15, rows)
@@ -133,8 +136,10 @@ func TestFollowerWithASlowDiskHoldsNobodyUp(t *testing.T) {
 		disks[i] = &faultyDisk{Disk: memDisk{raft.NewInmemStore()}, hang: make(chan struct{})}
 		return disks[i]
 	}
-	c.tune = func(_ int, cfg *Config) { cfg.DiskTimeout = time.Minute }
+	c.tune = func(_ int, cfg *Config) { cfg.DiskTimeout = 10 * time.Minute }
+	c.heartbeat = calm
 	c.memory()
+	c.elect(0)
 	c.push([][]byte{configureCommand()})
 	c.train(1, 3, 5)
 	leader := c.leader(-1)

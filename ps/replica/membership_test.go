@@ -251,14 +251,17 @@ func TestReplicaThatMissedAChangeElectsANewMember(t *testing.T) {
 
 func TestLeadershipIsHandedOver(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3).tcp()
+	c := newCluster(t, 3)
+	c.heartbeat = 10 * time.Second // nobody else takes the leadership
+	c.tcp()
+	c.elect(0)
 	c.push([][]byte{configureCommand()})
 	trained := make(chan error, 1)
 	go func() { trained <- c.tryTrain(1, 40, 10) }()
 	for range 10 {
 		from := c.leader(-1)
 		to := (from + 1) % 3
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if err := c.groups[from].HandOver(ctx, c.members[to].Node); err != nil {
 			t.Logf("not handed over: %v", err) // the candidate was behind
 		}
@@ -282,7 +285,7 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 func TestLeadershipIsNotHandedToOneThatIsBehind(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Second }
+	c.heartbeat = 2 * time.Second
 	c.memory()
 	from := c.leader(-1)
 	to := (from + 1) % 3

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -89,20 +88,16 @@ func TestSnapshotDoesNotReplaceALongerLog(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t, 3)
 			c.tune = func(i int, cfg *Config) {
-				cfg.Heartbeat = time.Second // the leader stays
 				cfg.OutstandingEntries, cfg.SnapshotBytes = 32, follower.snapshotBytes
 				cfg.TrailingEntries = follower.trailing
 				if i == 0 {
 					cfg.SnapshotBytes, cfg.TrailingEntries = 100<<10, 1000
 				}
 			}
+			c.heartbeat = calm // the leader stays
 			c.memory()
+			c.elect(0)
 			c.push([][]byte{configureCommand()})
-			for c.leader(-1) != 0 {
-				if err := c.groups[c.leader(-1)].HandOver(t.Context(), "n0"); err != nil {
-					t.Log(err)
-				}
-			}
 			c.train(1, 60, rows)
 			eventually(t, "the leader has a snapshot", func() bool { return c.groups[0].snaps.size.Load() > 0 })
 			c.train(61, 80, rows)

@@ -59,7 +59,7 @@ func TestBrokenPipelineDoesNotHoldUpItsSender(t *testing.T) {
 	}()
 	select {
 	case <-sent:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("the sender waits for a reader that has left")
 	}
 	if err := p.Close(); err != nil {

@@ -14,10 +14,7 @@ func TestDeadLeaderIsSucceededAtOnce(t *testing.T) {
 	c := newCluster(t, 3)
 	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Minute }
 	c.tcp()
-	c.groups[2].stand()
-	if got := c.leader(-1); got != 2 {
-		t.Fatalf("n%d leads, want n2", got)
-	}
+	c.elect(2)
 	c.push([][]byte{configureCommand()})
 	c.train(1, 5, 10)
 	c.settled(5, 10) // so that no log is longer than that of n0
@@ -38,8 +35,7 @@ func TestLeaderThatListensIsNotSucceeded(t *testing.T) {
 	c := newCluster(t, 3)
 	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Minute }
 	c.tcp()
-	c.groups[2].stand()
-	c.leader(-1)
+	c.elect(2)
 	c.push([][]byte{configureCommand()})
 	term := c.groups[0].raft.CurrentTerm()
 	for range 3 {
@@ -71,8 +67,7 @@ func TestRestartedProcessIsNoLeader(t *testing.T) {
 	c := newCluster(t, 3)
 	c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Minute }
 	c.tcp()
-	c.groups[2].stand()
-	c.leader(-1)
+	c.elect(2)
 	leader := raft.ServerID(c.members[2].ID())
 	if c.groups[0].absent(leader) {
 		t.Error("the leader is taken for gone")
@@ -93,8 +88,7 @@ func TestCandidateWithAShorterLogIsOutdone(t *testing.T) {
 			c := newCluster(t, 3)
 			c.tune = func(_ int, cfg *Config) { cfg.Heartbeat = 2 * time.Minute }
 			c.memory()
-			c.groups[2].stand()
-			eventually(t, "n2 leads", func() bool { return c.leads(-1) == 2 })
+			c.elect(2)
 			c.push([][]byte{configureCommand()})
 			c.link(2, 0, false)
 			c.train(1, 3, 10)
