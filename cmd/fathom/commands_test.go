@@ -94,7 +94,7 @@ func TestCommandLineFaults(t *testing.T) {
 
 func TestHelpIsNoError(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{nil, {"--help"}, {"run", "--help"}, {"job"}, {"data"}, {"completion", "bash"}} {
+	for _, args := range [][]string{{}, {"--help"}, {"run", "--help"}, {"job"}, {"data"}, {"completion", "bash"}} {
 		code, out, errs := command(t, nil, args...)
 		if code != 0 || out == "" || errs != "" {
 			t.Errorf("%v: code %d, %d bytes of output, errors %q", args, code, len(out), errs)

@@ -75,7 +75,7 @@ func TestLogsAreFollowedForLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.server.ReadTimeout = 100 * time.Millisecond
+	e.server.ReadTimeout = time.Second
 	e.serve()
 	defer e.close()
 	reply, err := http.Get("http://" + e.address() + "/logs?follow=1")
@@ -99,7 +99,7 @@ func TestLogsAreFollowedForLong(t *testing.T) {
 	select { // this long nothing may happen
 	case err := <-ended:
 		t.Fatalf("the log ended: %v", err)
-	case <-time.After(time.Second):
+	case <-time.After(2 * e.server.ReadTimeout):
 	}
 	fmt.Fprintln(ring, "still here")
 	select {

@@ -19,7 +19,7 @@ import (
 )
 
 // testTimeout is far beyond what any step needs: a test that reaches it fails.
-const testTimeout = 20 * time.Second
+const testTimeout = 2 * time.Minute
 
 // twin is one implementation under the contract.
 type twin struct {

@@ -29,7 +29,7 @@ import (
 	"github.com/fathom-train/fathom/proto/identity"
 )
 
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 // authority makes a certificate authority for the test.
 func authority(t *testing.T, cluster string) *certs.Authority {

@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds what a test waits for; it is only reached by a failure.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 func options(t *testing.T) Options {
 	t.Helper()

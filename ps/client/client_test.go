@@ -64,7 +64,7 @@ var keys = []shard.Key{1, 7, 1 << 62, 1<<63 + 5, 1<<64 - 1}
 
 func pushAndPull(t *testing.T, c *Client, shards int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	g := &Gradients{Rows: []RowGradients{{Width: width, Keys: keys, Counts: []uint32{1, 1, 2, 1, 1}}}}
 	for i := range len(keys) * width {
@@ -361,7 +361,7 @@ func TestRoutesMayChangeBetweenAttempts(t *testing.T) {
 	c := serve(t, 1, nil)
 	routes := slices.Clone(c.current())
 	good := serve(t, 1, &server{}).current()[0].Members
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- c.Pull(ctx, 0, nil, nil) }()
