@@ -111,7 +111,7 @@ func TestSearchSurvivesACoordinatorsDeathAtEveryWrite(t *testing.T) {
 		}
 	})
 	for _, done := range []bool{true, false} {
-		for n := 5; !t.Failed(); n++ { // the first ones are those of any job
+		for n := firstWrite(5, done); !t.Failed(); n += writeStride() { // the first ones are those of any job
 			fault := &writeFault{left: n, done: done}
 			inBubble(t, func(t *testing.T, c *cluster) {
 				got, hash := runSearch(t, c, fault)
