@@ -344,3 +344,16 @@ func TestFaultsOfASpec(t *testing.T) {
 		}
 	}
 }
+
+func TestCodesAreTheBytesOfTheKeys(t *testing.T) {
+	s := Samples{N: 1, Keys: []shard.Key{0x80_7f_00_ff_01_02_03_40, 1, 2}, Weights: []float32{1, 0.5, 0.25}, Offsets: []int32{0, 1, 3}}
+	got := make([]float32, 2*Codes)
+	got[15] = 7 // overwritten
+	s.Codes(got)
+	want := []float32{64, 3, 2, 1, -1, 0, 127, -128, 0.5*1 + 0.25*2, 0, 0, 0, 0, 0, 0, 0}
+	for i := range want {
+		if got[i] != want[i]/128 {
+			t.Errorf("code %d is %v, want %v", i, got[i], want[i]/128)
+		}
+	}
+}

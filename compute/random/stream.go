@@ -23,6 +23,7 @@ const (
 	Freeze        Purpose = 10 // layers that are trained
 	Supernet      Purpose = 20 // sampled prefixes
 	Search        Purpose = 21 // candidates of a dimension search
+	Gates         Purpose = 22 // gates of single samples, and their clusters
 )
 
 // golden is 2^64 divided by the golden ratio, odd: the step of a Weyl sequence.
