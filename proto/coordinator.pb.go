@@ -3263,7 +3263,9 @@ type DenseTensor struct {
 	Size          uint32                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
 	Init          *Init                  `protobuf:"bytes,4,opt,name=init,proto3" json:"init,omitempty"`
 	Optimizer     []byte                 `protobuf:"bytes,5,opt,name=optimizer,proto3" json:"optimizer,omitempty"`
-	Layer         uint32                 `protobuf:"varint,30,opt,name=layer,proto3" json:"layer,omitempty"` // that can be frozen, from 1; 0: always trained
+	Layer         uint32                 `protobuf:"varint,30,opt,name=layer,proto3" json:"layer,omitempty"`           // that can be frozen, from 1; 0: always trained
+	Carry         bool                   `protobuf:"varint,31,opt,name=carry,proto3" json:"carry,omitempty"`           // take over the weights of the phase before
+	Values        []float32              `protobuf:"fixed32,32,rep,packed,name=values,proto3" json:"values,omitempty"` // first weights, instead of init
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3338,6 +3340,20 @@ func (x *DenseTensor) GetLayer() uint32 {
 		return x.Layer
 	}
 	return 0
+}
+
+func (x *DenseTensor) GetCarry() bool {
+	if x != nil {
+		return x.Carry
+	}
+	return false
+}
+
+func (x *DenseTensor) GetValues() []float32 {
+	if x != nil {
+		return x.Values
+	}
+	return nil
 }
 
 type ShardRoute struct {
@@ -4103,14 +4119,16 @@ const file_proto_coordinator_proto_rawDesc = "" +
 	"\toptimizer\x18\x04 \x01(\fR\toptimizer\"0\n" +
 	"\x04Init\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
-	"\x05scale\x18\x02 \x01(\x02R\x05scale\"\x9e\x01\n" +
+	"\x05scale\x18\x02 \x01(\x02R\x05scale\"\xcc\x01\n" +
 	"\vDenseTensor\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\rR\x04size\x12#\n" +
 	"\x04init\x18\x04 \x01(\v2\x0f.fathom.v1.InitR\x04init\x12\x1c\n" +
 	"\toptimizer\x18\x05 \x01(\fR\toptimizer\x12\x14\n" +
-	"\x05layer\x18\x1e \x01(\rR\x05layer\"\xab\x01\n" +
+	"\x05layer\x18\x1e \x01(\rR\x05layer\x12\x14\n" +
+	"\x05carry\x18\x1f \x01(\bR\x05carry\x12\x16\n" +
+	"\x06values\x18  \x03(\x02R\x06values\"\xab\x01\n" +
 	"\n" +
 	"ShardRoute\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x15\n" +

@@ -60,6 +60,7 @@ func schemaOf(p *proto.Schema) (fsm.Schema, error) {
 		}
 		s.Dense = append(s.Dense, fsm.DenseTensor{
 			ID: uint16(d.GetId()), Name: d.GetName(), Size: int(d.GetSize()), Init: initOf(d.GetInit()), Optimizer: o, Layer: int(d.GetLayer()),
+			Carry: d.GetCarry(), Values: d.GetValues(),
 		})
 	}
 	return s, s.Validate()

@@ -69,6 +69,7 @@ func newTensor(s DenseTensor, seed uint64) (*tensor, error) {
 		grad: make([]float32, s.Size),
 	}
 	s.Init.Fill(d.weights(), random.Stream(seed, random.InitDense, uint64(s.ID), 0, 0))
+	copy(d.weights(), s.Values)
 	d.rehash()
 	return d, nil
 }

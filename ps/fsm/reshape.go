@@ -83,8 +83,9 @@ func (s *State) reshape(index uint64, schema Schema, schemaBytes []byte) Result 
 			return refuse(Invalid, "table %d: %w", c.Table, err)
 		}
 	}
-	if schema.CarryDense {
-		m.carryDense(old)
+	if err := m.carryDense(old); err != nil {
+		m.close()
+		return refuse(Invalid, "%w", err)
 	}
 	m.version = schema.Base
 	s.mu.Lock()
@@ -166,15 +167,22 @@ func carry(to, from *table.Table, c Carry) error {
 	return nil
 }
 
-// carryDense takes over the weights of tensors that are there in both phases.
-func (m *model) carryDense(old *model) {
+// carryDense takes over the weights of the tensors that are carried, and with CarryDense
+// of all that are there in both phases and are not given their values.
+func (m *model) carryDense(old *model) error {
 	for _, d := range m.dense {
+		if !d.schema.Carry && (!m.schema.CarryDense || len(d.schema.Values) > 0) {
+			continue
+		}
 		i := slices.IndexFunc(old.dense, func(o *tensor) bool { return o.schema.Name == d.schema.Name })
 		if i >= 0 && old.dense[i].schema.Size == d.schema.Size {
 			copy(d.weights(), old.dense[i].weights())
 			d.rehash()
+		} else if d.schema.Carry {
+			return fmt.Errorf("the shard has no tensor %q of %d weights to carry over", d.schema.Name, d.schema.Size)
 		}
 	}
+	return nil
 }
 
 // Phase returns the phase of the schema; 0 before there is one.

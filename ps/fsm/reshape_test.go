@@ -387,3 +387,46 @@ func TestReshapeIsRefusedAtTheWrongTime(t *testing.T) {
 		t.Error("carry in the first phase was taken")
 	}
 }
+
+// A tensor may be carried over alone, and may begin with given values.
+func TestReshapeCarriesOneTensorAndGivesAnotherItsValues(t *testing.T) {
+	t.Parallel()
+	s := example(2, 1)
+	st := configured(t, s)
+	index := feed(t, []*State{st}, s, shard.Even(1), 1, 1, 3)
+	tensors := func(version uint64) [][]float32 {
+		t.Helper()
+		all := make([][]float32, len(st.model.dense))
+		for i, d := range st.model.dense {
+			all[i] = slices.Clone(d.weights())
+		}
+		return all
+	}
+	before := tensors(3)
+	next := narrowed(s, 4, byNorm)
+	next.Dense = slices.Clone(next.Dense)
+	if len(next.Dense) < 2 {
+		t.Fatalf("the example has %d tensors", len(next.Dense))
+	}
+	bad := next
+	bad.Dense = slices.Clone(next.Dense)
+	bad.Dense[0].Name, bad.Dense[0].Carry = "another", true
+	if r := st.Apply(index+1, configure(t, bad)); r.Err == nil {
+		t.Fatal("a tensor that is not there was carried over")
+	}
+	next.Dense[0].Carry = true
+	for i := range next.Dense[1].Size {
+		next.Dense[1].Values = append(next.Dense[1].Values, float32(i)/2)
+	}
+	if r := st.Apply(index+2, configure(t, next)); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	after := tensors(4)
+	if !slices.Equal(after[0], before[0]) || !slices.Equal(after[1], next.Dense[1].Values) {
+		t.Errorf("tensors %v and %v, want %v and %v", after[0], after[1], before[0], next.Dense[1].Values)
+	}
+	next.Dense[1].Values = next.Dense[1].Values[1:]
+	if _, err := MarshalSchema(next); err == nil {
+		t.Error("a tensor with too few values was taken")
+	}
+}

@@ -24,6 +24,10 @@ type DenseTensor struct {
 	Optimizer optim.Config `json:"optimizer"`
 	// Layer is the number, from 1, of the layer of Freeze; 0: never frozen.
 	Layer int `json:"layer,omitempty"`
+	// Carry takes over the weights of the tensor of this name in the phase before.
+	Carry bool `json:"carry,omitempty"`
+	// Values are the first weights, instead of Init's.
+	Values []float32 `json:"values,omitempty"`
 }
 
 // Schema is all that a state machine must know before the first push.
@@ -142,6 +146,15 @@ func (s Schema) Validate() error {
 		total += d.Size
 		if d.Layer < 0 || d.Layer > 0 && (s.Freeze == nil || d.Layer > s.Freeze.Layers) {
 			fault("dense tensor %d %q is of layer %d, which is none", d.ID, d.Name, d.Layer)
+		}
+		if len(d.Values) != 0 && len(d.Values) != d.Size || d.Carry && (s.Phase == 0 || len(d.Values) > 0) {
+			fault("dense tensor %d %q of %d weights begins with %d values, carried %t, in phase %d", d.ID, d.Name, d.Size, len(d.Values), d.Carry, s.Phase)
+		}
+		for i, v := range d.Values {
+			if v-v != 0 {
+				fault("dense tensor %d %q: value %d is %v", d.ID, d.Name, i, v)
+				break
+			}
 		}
 		if err := d.Init.Validate(); err != nil {
 			fault("dense tensor %d %q: init: %w", d.ID, d.Name, err)
