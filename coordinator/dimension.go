@@ -3,6 +3,7 @@ package coordinator
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fathom-train/fathom/compute/model"
@@ -42,9 +43,23 @@ func (r *run) setStage() error {
 		return err
 	}
 	if r.plan.stage == stageRetrain {
+		r.carrySelector()
 		return r.carry(full)
 	}
 	return nil
+}
+
+// carrySelector says that the winner has the selector of the supernet, if there is one,
+// and the masks of the clusters that were found with it.
+func (r *run) carrySelector() {
+	for _, d := range r.layout.dense {
+		switch {
+		case d.GetName() == job.MaskTensor:
+			d.Values = r.search.Space().Masks(int(d.GetSize()))
+		case strings.HasPrefix(d.GetName(), model.SelectorPrefix):
+			d.Carry = true
+		}
+	}
 }
 
 func (r *run) stageJob(full *job.Job) (*job.Job, error) {

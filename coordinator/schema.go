@@ -65,7 +65,7 @@ func newLayout(j *job.Job) (*layout, error) {
 func wireInit(i random.Init) *proto.Init { return &proto.Init{Kind: i.Kind, Scale: i.Scale} }
 
 // denseOf lists the tensors a shard holds, by their place in the layout, which
-// has the given number: the retrained model lacks the last one of its supernet.
+// has the given number: the retrained model lacks the last ones of its supernet.
 func denseOf(s shard.ID, placed []shard.ID, most int) []int {
 	var held []int
 	for i, id := range placed[:min(len(placed), most)] {

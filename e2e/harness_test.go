@@ -160,8 +160,9 @@ type result struct {
 	} `json:"metrics"`
 	TeacherAUC float64 `json:"teacher_auc"`
 	Search     struct {
-		Checkpoint      string `json:"checkpoint"`
-		LimitParameters int64  `json:"limit_parameters"`
+		Checkpoint      string  `json:"checkpoint"`
+		LimitParameters int64   `json:"limit_parameters"`
+		Clusters        []int64 `json:"clusters"`
 		Best            struct {
 			Parameters int64 `json:"parameters"`
 		} `json:"best"`

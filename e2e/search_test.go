@@ -75,6 +75,48 @@ func TestSearchFindsTheSameWinnerWhateverIsKilled(t *testing.T) {
 	}
 }
 
+// The same of a search that finds clusters of samples: the winner has the network that
+// tells the cluster, and the files alone score as was reported.
+func TestClustersOfSamplesAreTheSameWhateverIsKilled(t *testing.T) {
+	t.Parallel()
+	const patience = 3 * time.Minute
+	job := writeFile(t, "search.yaml", smallJob+`
+  search:
+    strategy: ihas
+    budget: {fraction: 0.4}
+    gates: {clusters: 3, learning_rate: 0.02, penalty: 0.3, warmup: 0.1}
+`)
+	alone := start(t, nil, "run", job, "--ps", "1", "--replicas", "1", "--shards", "1", "--workers", "1")
+	want := alone.result(patience)
+	if s := want.Search; len(s.Clusters) != 3 || s.Best.Parameters > s.LimitParameters || s.Best.Parameters == 0 {
+		t.Errorf("clusters %v, %d weights within %d", s.Clusters, s.Best.Parameters, s.LimitParameters)
+	}
+	r := start(t, nil, "run", job, "--set", "spec.checkpoint.every_steps=20")
+	if err := syscall.Kill(r.leaderPast(30, patience).pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.logged("generation is scored", patience)
+	for _, role := range []string{"coordinator", "worker"} {
+		if err := syscall.Kill(r.children(role)[0].pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.leaderPast(110, patience)
+	r.killAll()
+	r = startIn(t, r.workdir, nil, "run", "--from-checkpoint", "--ps", "2", "--replicas", "1", "--shards", "2", "--workers", "1")
+	got := r.result(patience)
+	if got.ModelHash != want.ModelHash || got.Metrics["test"] != want.Metrics["test"] {
+		t.Errorf("model %s with %+v, want %s with %+v", got.ModelHash, got.Metrics["test"], want.ModelHash, want.Metrics["test"])
+	}
+	if alone.artifact() != r.artifact() {
+		t.Error("the exported files are others")
+	}
+	out, _ := cli(t, 0, "predict", "--model", filepath.Join(r.workdir, "artifact"), "--split", "test", "-o", "json")
+	if !strings.Contains(out, `"as_reported": true`) {
+		t.Errorf("predicted from the files alone: %.200s", out[max(0, len(out)-200):])
+	}
+}
+
 // A supernet that is kept serves other searches: the same one ends with the same model,
 // one of a smaller budget with a smaller model.
 func TestSearchesShareASupernet(t *testing.T) {

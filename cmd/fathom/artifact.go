@@ -120,7 +120,7 @@ func tensorsOf(j *job.Job) ([]export.Tensor, error) {
 		return nil, err
 	}
 	var all []export.Tensor
-	for _, p := range net.Params() {
+	for _, p := range append(net.Params(), j.SelectorParams()...) {
 		all = append(all, export.Tensor{Name: p.Name, Shape: p.Shape, Running: p.Kind == model.Running})
 	}
 	return all, nil

@@ -85,7 +85,7 @@ func trainLocally(t *testing.T, shards int, widths []int, sets ...string) *local
 	m.train(t)
 	if j.Spec.Search != nil {
 		var dims [][]int
-		if j.Spec.Search.ByDimension() { // any but the first ones
+		if j.Spec.Search.ByDimension() || len(j.SelectorParams()) > 0 { // any but the first ones
 			for _, w := range widths {
 				dims = append(dims, upTo(j.Spec.Model.EmbeddingDim)[j.Spec.Model.EmbeddingDim-w:])
 			}
@@ -155,7 +155,15 @@ func (m *localModel) form(t *testing.T, of fsm.Schema) {
 		route := client.Route{Shard: s.ID, Range: s.Range}
 		for k, d := range dense {
 			if homes[k] == s.ID {
-				schema.Dense = append(schema.Dense, fsm.DenseTensor{ID: d.ID, Name: d.Name, Size: d.Size, Init: d.Init, Optimizer: d.Optimizer})
+				given := fsm.DenseTensor{ID: d.ID, Name: d.Name, Size: d.Size, Init: d.Init, Optimizer: d.Optimizer}
+				if of.Phase > 0 && d.Name == job.MaskTensor {
+					for k := range d.Size { // some mask or other
+						given.Values = append(given.Values, float32(k*k%7%2))
+					}
+				} else if of.Phase > 0 && strings.HasPrefix(d.Name, "selector.") {
+					given.Carry = true
+				}
+				schema.Dense = append(schema.Dense, given)
 				route.Dense = append(route.Dense, d.ID)
 			}
 		}
@@ -306,6 +314,8 @@ func TestArtifactPredictsWhatTheServersDid(t *testing.T) {
 			"spec.search={budget: {fraction: 0.5}, rows: [0.5, 1], oov: true}"}},
 		"searched by dimension": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={strategy: dnis, gates: {kind: dimension}, pruning: {}}"}},
+		"searched by cluster": {[]int{1, 8, 3, 2, 4, 1}, []string{"spec.embedding.tables=per_field",
+			"spec.search={strategy: ihas, gates: {clusters: 3, hidden: 8}}"}},
 		"fields dropped": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",
 			"spec.search={widths: [0, 1, 2, 3, 8]}"}},
 		"fields dropped, no first order": {[]int{1, 0, 3, 2, 0, 1}, []string{"spec.embedding.tables=per_field",

@@ -81,6 +81,15 @@ type Spec struct {
 	Width int `json:"width,omitempty"`
 	// Fields lists the fields that differ.
 	Fields []Field `json:"fields,omitempty"`
+	// Selector lets every sample see only the dimensions of its cluster; nil: all do.
+	Selector *Selector `json:"selector,omitempty"`
+}
+
+// Selector describes a network that tells the cluster of a sample, and the clusters.
+type Selector struct {
+	Clusters int `json:"clusters"`
+	// Hidden is the width of its hidden layer.
+	Hidden int `json:"hidden"`
 }
 
 // Field is what differs for one field; the zero value of a setting means the
@@ -158,6 +167,9 @@ func (s Spec) Validate(names []string) error {
 		if !slices.Contains(known, value) {
 			fault("%s: %q is not accepted: one of %s", path, value, strings.Join(known, ", "))
 		}
+	}
+	if c := s.Selector; c != nil && (c.Clusters < 1 || c.Hidden < 1) {
+		fault("selector: %d clusters and a hidden layer of %d: both are required", c.Clusters, c.Hidden)
 	}
 	oneOf("tables", s.Tables, Shared, PerField)
 	oneOf("method", s.Method, Methods()...)

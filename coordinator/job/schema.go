@@ -137,6 +137,7 @@ func (j *Job) Dense() ([]Dense, error) {
 	if j.Spec.Train.Freeze != nil {
 		numberLayers(all)
 	}
+	all = append(all, j.selectorTensors(len(all))...)
 	if j.Spec.Search != nil && j.Spec.Search.Pruning != nil {
 		tables, err := j.Tables()
 		if err != nil {
@@ -144,7 +145,7 @@ func (j *Job) Dense() ([]Dense, error) {
 		}
 		all = append(all, j.thresholds(len(all), len(tables)))
 	}
-	if j.Spec.Search != nil && j.Spec.Search.Gates != nil {
+	if j.Spec.Search != nil && j.Spec.Search.HeldGates() {
 		all = append(all, j.gates(len(all), len(j.Spec.Data.ResolvedFields())))
 	}
 	return all, nil

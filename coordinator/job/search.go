@@ -118,7 +118,17 @@ type Gates struct {
 	Penalty float32 `json:"penalty"`
 	// Warmup is the share of the supernet's steps before the gates move.
 	Warmup float32 `json:"warmup"`
+	// Clusters is how many groups of samples have masks of their own, Hidden the width
+	// of the hidden layer of the network that gives the gates of a sample (ihas).
+	Clusters int `json:"clusters,omitempty"`
+	Hidden   int `json:"hidden,omitempty"`
 }
+
+// ClustersMax and SelectorHiddenMax bound a selector.
+const (
+	ClustersMax       = 64
+	SelectorHiddenMax = 4096
+)
 
 // The values of Gates.Kind.
 const (
@@ -138,8 +148,11 @@ const OOVKey = embedding.OOVKey
 // GateTensor is the name of the dense tensor of the gates, behind the thresholds.
 const GateTensor = "supernet.gates"
 
-// gateKinds are the gates of the strategies that learn them.
+// gateKinds are the gates of the strategies that learn them on the validation split.
 var gateKinds = map[string]supernet.GateKind{search.DNIS: supernet.PrefixGate, search.AutoDim: supernet.ChoiceGate}
+
+// HeldGates tells whether there are gates that are trained on the validation split.
+func (s *Search) HeldGates() bool { return gateKinds[s.Strategy] != "" }
 
 // ByDimension tells whether single dimensions are chosen, instead of prefixes.
 func (s *Search) ByDimension() bool { return s.Gates != nil && s.Gates.Kind == GateDimension }
@@ -168,25 +181,13 @@ func (s Search) withDefaults(t Train) Search {
 	c := s.config(0).WithDefaults()
 	s.Strategy, s.Generations, s.Population, s.Archive, s.Mutation, s.Screen = c.Strategy, c.Generations, c.Population, c.Archive, c.Mutation, c.Screen
 	setDefault(&s.Epochs, t.Epochs)
-	if kind, learns := gateKinds[s.Strategy]; learns {
+	if s.HeldGates() || s.Strategy == search.IHAS {
 		setDefault(&s.Sampling, string(supernet.FullWidth))
 		g := Gates{}
 		if s.Gates != nil {
 			g = *s.Gates
 		}
-		setDefault(&g.Warmup, 0.3)
-		if kind == supernet.PrefixGate {
-			setDefault(&g.Kind, GatePrefix)
-		}
-		switch g.Kind {
-		case GatePrefix:
-			setDefault(&g.Penalty, 0.1)
-		case GateDimension:
-			setDefault(&g.LearningRate, 0.01)
-		default:
-			setDefault(&g.LearningRate, 0.02)
-		}
-		s.Gates = &g
+		s.Gates = g.withDefaults(s.Strategy)
 	}
 	if s.Strategy == search.PEP {
 		setDefault(&s.Sampling, string(supernet.FullWidth))
@@ -214,6 +215,27 @@ func (s Search) withDefaults(t Train) Search {
 		s.Pruning = &p
 	}
 	return s
+}
+
+func (g Gates) withDefaults(strategy string) *Gates {
+	setDefault(&g.Warmup, 0.3)
+	switch strategy {
+	case search.DNIS:
+		setDefault(&g.Kind, GatePrefix)
+		if g.Kind == GatePrefix {
+			setDefault(&g.Penalty, 0.1)
+		} else {
+			setDefault(&g.LearningRate, 0.01)
+		}
+	case search.IHAS:
+		setDefault(&g.LearningRate, 0.001)
+		setDefault(&g.Penalty, 0.03)
+		setDefault(&g.Clusters, 4)
+		setDefault(&g.Hidden, 32)
+	default:
+		setDefault(&g.LearningRate, 0.02)
+	}
+	return &g
 }
 
 // config is the search's own configuration.
@@ -266,7 +288,7 @@ func (j *Job) Retrain(widths []int, dims [][]int) (*Job, error) {
 	}
 	r := *j
 	r.Spec.Search = nil
-	r.Spec.Embedding.Fields = nil
+	r.Spec.Embedding.Fields, r.Spec.Embedding.Selector = nil, j.selectorSpec()
 	for i, t := range tables {
 		f := embedding.Field{Name: t.Name, Width: widths[i], OwnLinear: j.Spec.Search.DropsRows(), OOV: j.Spec.Search.OOV}
 		if dims != nil {
@@ -326,13 +348,12 @@ func (c *checker) search(j *Job) {
 	if !j.Spec.Data.validates() {
 		c.fault(path, "needs validation data to score candidates by: add spec.data.valid")
 	}
-	if e := j.Spec.Embedding; e.Method != embedding.Rows || e.Tables != embedding.PerField || e.Width != 0 || len(e.Fields) > 0 {
+	if e := j.Spec.Embedding; e.Method != embedding.Rows || e.Tables != embedding.PerField || e.Width != 0 || len(e.Fields) > 0 || e.Selector != nil {
 		c.fault("spec.embedding", "a search decides about the tables itself: remove it, or remove spec.search")
 	}
 	dim := j.Spec.Model.EmbeddingDim
 	if m, err := j.model(); err == nil {
-		embeds := slices.ContainsFunc(m.Columns(), func(c model.Column) bool { return c.Name == model.Embedding && c.Width == dim })
-		if !embeds || len(m.Columns()) > 2 {
+		if !embeds(m, dim) {
 			c.fault(path, "model %s does not have one embedding of embedding_dim per field, so its widths cannot be searched", j.Spec.Model.Name)
 		}
 	}
@@ -352,7 +373,7 @@ func (c *checker) search(j *Job) {
 	if n := len(s.Rows); n > 0 && s.Rows[n-1] != 1 {
 		c.fault(path+".rows", "the last one must be 1: all rows")
 	}
-	if _, learns := gateKinds[s.Strategy]; learns && len(s.Rows) > 0 {
+	if s.Gates != nil && len(s.Rows) > 0 {
 		c.fault(path+".rows", "strategy %s learns widths only: remove it, or choose another strategy", s.Strategy)
 	}
 	if s.FullWidth < s.FullWidthLast {
@@ -375,6 +396,12 @@ func (c *checker) search(j *Job) {
 	if err := s.Budget.Validate(); err != nil {
 		c.fault(path+".budget", "%v", err)
 	}
+}
+
+// embeds tells whether a model has one embedding of the width per field.
+func embeds(m model.Model, dim int) bool {
+	columns := m.Columns()
+	return len(columns) <= 2 && slices.ContainsFunc(columns, func(c model.Column) bool { return c.Name == model.Embedding && c.Width == dim })
 }
 
 // pruning checks the thresholds.
@@ -406,16 +433,20 @@ const everyWidthMax = 8
 func (c *checker) gates(j *Job) {
 	const path = "spec.search.gates"
 	s := j.Spec.Search
-	if _, learns := gateKinds[s.Strategy]; !learns {
-		if s.Gates != nil {
-			c.fault(path, "strategy %s learns no gates: remove it, or choose dnis or autodim", s.Strategy)
-		}
+	if s.Gates == nil {
 		return
 	}
-	if s.Strategy == search.AutoDim && s.Gates.Kind != "" {
-		c.fault(path+".kind", "autodim has probabilities of widths: remove it")
+	if !s.HeldGates() && s.Strategy != search.IHAS {
+		c.fault(path, "strategy %s learns no gates: remove it, or choose dnis, autodim or ihas", s.Strategy)
+		return
 	}
-	if j.Spec.Train.ClipNorm > 0 {
+	if s.Strategy != search.DNIS && s.Gates.Kind != "" {
+		c.fault(path+".kind", "is a setting of dnis: remove it")
+	}
+	if s.Strategy != search.IHAS && (s.Gates.Clusters != 0 || s.Gates.Hidden != 0) {
+		c.fault(path, "clusters and hidden are settings of ihas: remove them")
+	}
+	if s.HeldGates() && j.Spec.Train.ClipNorm > 0 {
 		c.fault("spec.train.clip_norm", "the gates of strategy %s have gradients of another scale, which would count in the norm: remove it", s.Strategy)
 	}
 	if s.Sampling == string(supernet.EveryWidth) {
@@ -425,7 +456,7 @@ func (c *checker) gates(j *Job) {
 
 var searchRules = map[string]rule{
 	"spec.search":                       means("Finds how wide the embedding of every field needs to be: trains a supernet, searches on the validation split, and trains the winner anew. docs/search.md explains it.").byDefault("none: the model is trained as it is"),
-	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. ard: keeps the dimensions of the supernet's rows that vary most. pep: the same, of what soft thresholds leave of the rows. dnis: a soft width per field, learned on the validation split. autodim: probabilities of the widths, likewise. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
+	"spec.search.strategy":              means("evolution: OptEmbed's, with elitism, crossover and mutation. guided: the same, children chosen by a regression on the scores so far. random: as many random candidates. sensitivity: narrows one field at a time, then combines what costs least. ard: keeps the dimensions of the supernet's rows that vary most. pep: the same, of what soft thresholds leave of the rows. dnis: a soft width per field, learned on the validation split. autodim: probabilities of the widths, likewise. ihas: gates of single samples; every cluster of samples has its own dimensions, in the model that is trained last, too. uniform: one width for all fields. mde: the power rule of mixed dimensions.").of(search.Strategies()...),
 	"spec.search.budget":                means("Bound of the embedding weights of the result: one of bytes, params and fraction, or none."),
 	"spec.search.budget.bytes":          means("Memory of the embedding weights.").in(0, 1<<50).byDefault("no bound"),
 	"spec.search.budget.params":         means("Number of the embedding weights.").in(0, 1<<48).byDefault("no bound"),
@@ -433,7 +464,7 @@ var searchRules = map[string]rule{
 	"spec.search.pareto":                means("Search for the whole front of size and AUC. The smallest candidate within the tolerance of the best is trained."),
 	"spec.search.tolerance":             means("How much validation AUC may be given up for a smaller candidate. Above 0, the winner is trimmed: fields are narrowed as long as the AUC stays within it.").in(0, 0.5),
 	"spec.search.widths":                means("Widths that may be chosen, ascending; the last one is the embedding_dim. With 0 among them a field may lose its embedding; its first-order weights stay, in models that have them.").byDefault("1, 2, ... up to the embedding_dim"),
-	"spec.search.rows":                  means("Shares of a field's rows that may be kept, ascending; the last one is 1. The rows are kept whose norm in the supernet, times the variance of the labels of their value in training, summed over its samples, is largest; the others lose their embedding, but not their first-order weight. The search chooses a share for every field beside its width (not dnis, autodim).").byDefault("none: all rows are kept, or those above the thresholds of pruning"),
+	"spec.search.rows":                  means("Shares of a field's rows that may be kept, ascending; the last one is 1. The rows are kept whose norm in the supernet, times the variance of the labels of their value in training, summed over its samples, is largest; the others lose their embedding, but not their first-order weight. The search chooses a share for every field beside its width (not dnis, autodim, ihas).").byDefault("none: all rows are kept, or those above the thresholds of pruning"),
 	"spec.search.oov":                   means("A dropped row reads as a vector that is learned for its field, instead of zero; it is one more row of the field, which is counted."),
 	"spec.search.generations":           means("Generations of evolution, guided and random.").in(1, 10000),
 	"spec.search.population":            means("Candidates of a generation.").in(1, 1000),
@@ -443,15 +474,17 @@ var searchRules = map[string]rule{
 	"spec.search.screen":                means("Share of the validation rows that every candidate is scored on first. Those that do best there, a quarter of a generation, are scored on all rows; only they can win. 1 scores all candidates on all rows.").in(0.001, 1),
 	"spec.search.seed_relevance":        means("Begin evolution with the candidates of ard."),
 	"spec.search.epochs":                means("Passes over the training split for the supernet.").in(1, 10000).byDefault("spec.train.epochs"),
-	"spec.search.sampling":              means("For what the width of a field is drawn anew while the supernet is trained: every sample, every batch, or never (none). all: every step trains every width, the same for all fields (Matryoshka).").byDefault("sample; of dnis and autodim none").of(string(supernet.EveryWidth), string(supernet.PerSample), string(supernet.PerBatch), string(supernet.FullWidth)),
+	"spec.search.sampling":              means("For what the width of a field is drawn anew while the supernet is trained: every sample, every batch, or never (none). all: every step trains every width, the same for all fields (Matryoshka).").byDefault("sample; of dnis, autodim and ihas none").of(string(supernet.EveryWidth), string(supernet.PerSample), string(supernet.PerBatch), string(supernet.FullWidth)),
 	"spec.search.full_width":            means("Probability that a sample keeps the full width of all fields.").in(0, 1),
 	"spec.search.full_width_last":       means("What full_width has become at the end of the supernet's training, in a straight line (a progressive schedule). Only used when full_width is above 0.").in(0, 1),
 	"spec.search.progressive":           means("Share of the supernet's steps over which narrower widths join in, one after the other from the widest down (a progressive schedule). 0: all are trained from the start.").in(0, 1),
 	"spec.search.distillation":          means("Weight of what the full width teaches the others, with sampling all: the cross entropy with its probabilities.").in(0, 100),
-	"spec.search.gates":                 means("Soft gates, which dnis and autodim learn on the validation split.").byDefault("those of the strategy"),
+	"spec.search.gates":                 means("Gates: soft ones, which dnis and autodim learn on the validation split, or those of single samples (ihas).").byDefault("those of the strategy"),
 	"spec.search.gates.kind":            means("What dnis has a gate for. prefix: every field, its width. dimension: every dimension of every field; the winner then keeps any dimensions, those whose gate times root mean square is largest.").of("", GatePrefix, GateDimension).byDefault("prefix"),
-	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size.").in(0, 1e6).byDefault("0.02 of autodim, 0.01 of dnis by dimension; of prefixes what lets the penalty alone close half of a gate in the steps after the warm-up"),
-	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis).").in(0, 1e6).byDefault("0.1 of prefixes, else 0"),
+	"spec.search.gates.learning_rate":   means("Learning rate of the gates, whose gradients are divided by their mean size; of ihas that of Adam for the network.").in(0, 1e6).byDefault("0.001 of ihas, 0.02 of autodim, 0.01 of dnis by dimension; of prefixes what lets the penalty alone close half of a gate in the steps after the warm-up"),
+	"spec.search.gates.penalty":         means("What an open dimension costs, in units of the mean gradient (dnis), or the weight of the regulariser (ihas).").in(0, 1e6).byDefault("0.1 of prefixes, 0.03 of ihas, else 0"),
+	"spec.search.gates.clusters":        means("How many groups of samples have dimensions of their own (ihas).").in(0, ClustersMax).byDefault("4, of ihas"),
+	"spec.search.gates.hidden":          means("Width of the hidden layer of the network that gives the gates of a sample (ihas).").in(0, SelectorHiddenMax).byDefault("32, of ihas"),
 	"spec.search.gates.warmup":          means("Share of the supernet's steps before the gates move.").in(0, 1).byDefault("0.3"),
 	"spec.search.pruning":               means("Learn a threshold for every field; rows whose norm is below it are dropped.").byDefault("none: all rows are kept"),
 	"spec.search.pruning.kind":          means("hard: a row whose norm is not above the threshold reads as zero (OptEmbed). soft: every weight is made smaller by the threshold, sigmoid(s), and a row of which nothing is left is dropped (PEP).").of(Hard, Soft).byDefault("hard; of strategy pep soft"),

@@ -44,6 +44,7 @@ func (j *Job) Validate() error {
 			_, err := j.Embedding()
 			c.nested("spec.embedding", reflect.TypeOf(j.Spec.Embedding), err)
 			c.freeze(j)
+			c.selector(j, m)
 		}
 	}
 	if len(c.faults) > 0 {

@@ -19,11 +19,12 @@ const (
 	DNIS        = "dnis"
 	AutoDim     = "autodim"
 	PEP         = "pep"
+	IHAS        = "ihas"
 )
 
 // Strategies lists the names of the strategies.
 func Strategies() []string {
-	return []string{Evolution, Guided, Random, Sensitivity, ARD, PEP, DNIS, AutoDim, Uniform, MDE}
+	return []string{Evolution, Guided, Random, Sensitivity, ARD, PEP, DNIS, AutoDim, IHAS, Uniform, MDE}
 }
 
 // Config chooses how to search. The zero value of a member means its default.

@@ -14,7 +14,7 @@ import (
 // learned reports a space that lacks what its strategy reads.
 func learned(cfg Config, s Space) error {
 	for _, f := range s.Fields[:s.Tables()] {
-		gates := map[string]int{DNIS: 1, AutoDim: len(f.Choices)}[cfg.Strategy]
+		gates := map[string]int{DNIS: 1, IHAS: 1, AutoDim: len(f.Choices)}[cfg.Strategy]
 		if f.Worth != nil {
 			gates = f.Choices[len(f.Choices)-1]
 		}
@@ -89,7 +89,8 @@ func add(made []Candidate, c Candidate) []Candidate {
 }
 
 // dnis reads what is kept off soft gates: widths off those of prefixes, or single
-// dimensions off those of dimensions.
+// dimensions off those of dimensions, which ihas has, too: there a gate is the share of
+// the samples that have the dimension open.
 func dnis(s Space, limit int64) []Candidate {
 	if s.Fields[0].Worth != nil {
 		return dimensions(s, limit)

@@ -24,7 +24,10 @@ type Report struct {
 	Fields          []FieldReport `json:"fields"`
 	// Largest is the candidate that keeps all the supernet has.
 	Largest Candidate `json:"largest"`
-	Front   []Trial   `json:"front,omitempty"`
+	// Clusters is how many samples each cluster has of those that were grouped, where
+	// samples have dimensions of their own (ihas).
+	Clusters []int64 `json:"clusters,omitempty"`
+	Front    []Trial `json:"front,omitempty"`
 	// Trials are all of them, when the search is finished.
 	Trials []Trial `json:"trials,omitempty"`
 	// PlantedCorrelation is the rank correlation of the widths found with those of
@@ -70,6 +73,9 @@ func (s *Search) Report(survey *Survey) Report {
 		if t.Partial {
 			r.Screened++
 		}
+	}
+	for _, c := range s.space.Clusters {
+		r.Clusters = append(r.Clusters, c.Samples)
 	}
 	best, found := s.Best()
 	if found {

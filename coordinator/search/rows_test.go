@@ -30,7 +30,7 @@ func TestRowsAreChosenBesideWidths(t *testing.T) {
 	t.Parallel()
 	everyStrategy(t, func(t *testing.T, cfg Config) {
 		space := rowSpace()
-		if cfg.Strategy == DNIS || cfg.Strategy == AutoDim {
+		if cfg.Strategy == DNIS || cfg.Strategy == AutoDim || cfg.Strategy == IHAS {
 			if _, err := New(cfg, space); err == nil {
 				t.Error("a strategy that learns widths was to choose rows")
 			}

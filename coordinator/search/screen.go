@@ -15,6 +15,9 @@ type Order struct {
 	// Dims has for every candidate and table the dimensions that are seen, ascending;
 	// empty: the first ones, as many as the width.
 	Dims [][][]int `json:"dims,omitempty"`
+	// Clusters are those of the samples, each of which sees the dimensions of its own;
+	// empty: all see the same.
+	Clusters []Cluster `json:"clusters,omitempty"`
 }
 
 // screenKeep is one over the share of the candidates that pass a screening.

@@ -72,7 +72,7 @@ func newStrategy(cfg Config, space Space, limit int64) Strategy {
 		return &fixed{candidates: []Candidate{mde(space, limit)}}
 	case ARD, PEP:
 		return &fixed{candidates: ard(space, limit)}
-	case DNIS:
+	case DNIS, IHAS:
 		return &fixed{candidates: dnis(space, limit)}
 	case AutoDim:
 		return &fixed{candidates: autodim(space, limit)}

@@ -56,6 +56,8 @@ type Level struct {
 // are chosen too, the levels of all tables.
 type Space struct {
 	Fields []Field `json:"fields"`
+	// Clusters are the groups of samples with dimensions of their own; empty without.
+	Clusters []Cluster `json:"-"`
 }
 
 // Tables is the number of tables.
@@ -83,6 +85,17 @@ func (s Space) Dims(c Candidate) [][]int {
 	return all
 }
 
+// Masks are the gates of the clusters' centres as numbers, 1 for open ones, one cluster
+// behind the other, size in all.
+func (s Space) Masks(size int) []float32 {
+	open := make([]float32, size)
+	for i, c := range s.Clusters {
+		n := size / len(s.Clusters)
+		supernet.Unpack(open[i*n:(i+1)*n], c.Open)
+	}
+	return open
+}
+
 // Level tells which rows of a table a candidate keeps.
 func (s Space) Level(c Candidate, table int) Level {
 	if at := s.Tables() + table; at < len(s.Fields) {
@@ -96,7 +109,7 @@ const all = -1
 
 // Order is what workers are told to score.
 func (s Space) Order(candidates []Candidate, share float64) Order {
-	o := Order{Share: share}
+	o := Order{Share: share, Clusters: s.Clusters}
 	for _, c := range candidates {
 		o.Candidates = append(o.Candidates, NewCandidate(s.Widths(c)))
 		if dims := s.Dims(c); dims != nil {

@@ -19,9 +19,20 @@ type Survey struct {
 	// ByDimension says that there is a gate for every dimension, which are chosen one by
 	// one.
 	ByDimension bool `json:"by_dimension,omitempty"`
+	// Clusters are the groups of samples with dimensions of their own (ihas).
+	Clusters []Cluster `json:"clusters,omitempty"`
 	// Planted are the widths that the hidden model of generated data has, by table;
 	// empty for other data.
 	Planted []int `json:"planted,omitempty"`
+}
+
+// Cluster is a group of samples.
+type Cluster struct {
+	// Samples is how many of those that were grouped are in it.
+	Samples int64 `json:"samples"`
+	// Open are the gates of its centre, packed as supernet.Pack does it: of all fields,
+	// each with all dimensions.
+	Open []uint64 `json:"open"`
 }
 
 // TableSurvey is one table's part.
@@ -47,7 +58,7 @@ func Merge(parts []*Survey) (*Survey, error) {
 	if n := len(first.Gates); n != 0 && n != len(first.Tables) {
 		return nil, fmt.Errorf("the survey of shard 0 has gates of %d tables, and %d tables", n, len(first.Tables))
 	}
-	all := &Survey{Thresholds: first.Thresholds, Gates: first.Gates, ByDimension: first.ByDimension, Planted: first.Planted}
+	all := &Survey{Thresholds: first.Thresholds, Gates: first.Gates, ByDimension: first.ByDimension, Clusters: first.Clusters, Planted: first.Planted}
 	for _, t := range first.Tables {
 		all.Tables = append(all.Tables, TableSurvey{Moments: make([]exact.Sum, len(t.Moments)), Gram: make([]float64, len(t.Gram))})
 	}
@@ -127,7 +138,7 @@ func (s *Survey) Space(names []string, choices []int, shares []float64) (Space, 
 	if len(names) != len(s.Tables) {
 		return Space{}, fmt.Errorf("the survey has %d tables, the job %d", len(s.Tables), len(names))
 	}
-	var space Space
+	space := Space{Clusters: s.Clusters}
 	for t, of := range s.Tables {
 		f := Field{Name: names[t], Rows: of.Rows, Kept: of.Kept, Choices: choices}
 		for _, m := range of.Moments {

@@ -31,6 +31,7 @@ func (t *Trainer) Evaluate(ctx context.Context, split string, version uint64, lo
 func (t *Trainer) Predict(ctx context.Context, split string, version uint64, lo, hi int64, f func(first int64, probabilities []float32, b *dataset.Batch) error) error {
 	return t.scan(ctx, split, version, pieces(lo, hi), func(s *slot, first int64) error {
 		t.fill(s)
+		t.selector.open(s, t.input, false)
 		for i, p := range t.score(s) {
 			if p != p {
 				return fmt.Errorf("the score of %s is not a number at version %d: check the numeric fields for extreme values", t.locate(ctx, split, first+int64(i)), version)

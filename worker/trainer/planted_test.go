@@ -27,6 +27,7 @@ func TestPlantedWidths(t *testing.T) {
 		{"{strategy: dnis}", "dnis"},
 		{"{strategy: dnis, gates: {kind: dimension}}", "dnis"},
 		{"{strategy: autodim}", "autodim"},
+		{"{strategy: ihas}", "ihas"},
 	}
 	for _, of := range supernets {
 		found := map[string][]float64{}

@@ -92,6 +92,7 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 		return nil
 	}
 	t.fill(s)
+	t.selector.open(s, t.input, true)
 	t.dLogits = grow(t.dLogits, s.data.N)
 	for c := range t.dInput {
 		t.dInput[c] = grow(t.dInput[c], len(t.input[c]))
@@ -103,6 +104,7 @@ func (t *Trainer) compute(ctx context.Context, s *slot) error {
 	if err := backward(ctx, s); err != nil {
 		return err
 	}
+	t.selector.openGradient(s, t.dInput)
 	if p := t.super; p != nil && p.gates != nil {
 		p.openGradient(s, t.dInput, p.gates.dValues)
 	}

@@ -85,7 +85,7 @@ func newSuper(j *job.Job, t *Trainer) *super {
 		t.sizes = append(t.sizes, len(t.plan.Tables))
 		t.names = append(t.names, job.ThresholdTensor)
 	}
-	if spec.Gates != nil {
+	if spec.HeldGates() {
 		s.gates = newGates(j, t, s.dim)
 	}
 	return s
@@ -287,9 +287,19 @@ func (t *Trainer) EvaluateCandidates(ctx context.Context, split string, version 
 			drop[i] = append(drop[i], dropped)
 		}
 	}
+	var open []float32 // of the clusters' centres
+	if t.selector != nil {
+		var err error
+		if open, err = t.selector.numbers(o.Clusters); err != nil {
+			return nil, err
+		}
+	}
 	var full []float32
 	err := t.scan(ctx, split, version, parts(lo, hi, o.Share), func(s *slot, _ int64) error {
 		t.fill(s)
+		if open != nil {
+			t.selector.openClusters(s, t.input[p.column], open)
+		}
 		full = append(full[:0], t.input[p.column]...)
 		for i := range drop {
 			if len(o.Above) > 0 && (i == 0 || !slices.Equal(o.Above[i], o.Above[i-1])) {

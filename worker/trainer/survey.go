@@ -48,6 +48,11 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 			}
 		}
 	}
+	if t.selector != nil && at == 0 {
+		if err := t.surveyGates(ctx, version, s); err != nil {
+			return nil, err
+		}
+	}
 	if planted := t.cfg.Data.PlantedWidths(); planted != nil {
 		s.Planted = make([]int, len(s.Tables))
 		for f, w := range planted {
@@ -99,6 +104,26 @@ func (t *Trainer) Survey(ctx context.Context, version uint64, at int) (*search.S
 		}
 	}
 	return s, nil
+}
+
+// surveyGates sets what a selector has learned: the clusters, and for every table and
+// dimension the share of the samples that have it open, of fields that share a table the
+// largest.
+func (t *Trainer) surveyGates(ctx context.Context, version uint64, s *search.Survey) error {
+	clusters, shares, err := t.cluster(ctx, version)
+	if err != nil {
+		return err
+	}
+	s.Clusters, s.ByDimension, s.Gates = clusters, true, make([][]float32, len(s.Tables))
+	for f, table := range t.super.tables {
+		if s.Gates[table] == nil {
+			s.Gates[table] = make([]float32, t.super.dim)
+		}
+		for d := range s.Gates[table] {
+			s.Gates[table][d] = max(s.Gates[table][d], shares[f*t.super.dim+d])
+		}
+	}
+	return nil
 }
 
 // tensor pulls one dense tensor.

@@ -55,6 +55,8 @@ type Trainer struct {
 	plan  *embedding.Plan
 	plain bool
 	super *super // nil unless a supernet is trained
+	// selector hides dimensions from single samples, nil: all see all.
+	selector *selector
 	// separate is the model if a lane's samples go through it in pieces, else nil.
 	separate model.Separate
 	// sizes and names are those of the dense tensors, by id.
@@ -95,8 +97,9 @@ func New(cfg Config) (*Trainer, error) {
 	for _, p := range net.Params() {
 		t.sizes, t.names = append(t.sizes, p.Size()), append(t.names, p.Name)
 	}
+	t.selector = newSelector(cfg.Job, t)
 	t.super = newSuper(cfg.Job, t)
-	if t.plain && t.super == nil {
+	if t.plain && t.super == nil && t.selector == nil {
 		t.separate, _ = net.(model.Separate)
 	}
 	t.input = make([][]float32, len(t.columns))

@@ -105,7 +105,7 @@ func newCluster(t *testing.T, j *job.Job, shards int) *cluster {
 		route := client.Route{Shard: s.ID, Range: s.Range}
 		for k, d := range dense {
 			if homes[k] == s.ID {
-				schema.Dense = append(schema.Dense, fsm.DenseTensor{ID: d.ID, Name: d.Name, Size: d.Size, Init: d.Init, Optimizer: d.Optimizer})
+				schema.Dense = append(schema.Dense, fsm.DenseTensor{ID: d.ID, Name: d.Name, Size: d.Size, Init: d.Init, Optimizer: d.Optimizer, Values: mask(j, d.Name, d.Size)})
 				route.Dense = append(route.Dense, d.ID)
 			}
 		}
