@@ -1,33 +1,29 @@
 package identity
 
 import (
-	"bufio"
 	"crypto/tls"
+	"encoding/binary"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
 )
 
 const (
-	// readBuffer and writeBuffer are how much is read from and written to a
-	// connection at a time. TLS by itself calls the system for every record of
-	// 16 KiB.
-	readBuffer  = 128 << 10
+	// writeBuffer is how much is written to a connection at a time. TLS by itself
+	// calls the system for every record of 16 KiB.
 	writeBuffer = 256 << 10
+	// recordHeader is the length of a record's header, whose last two bytes are
+	// the length of what follows (RFC 8446, section 5.1).
+	recordHeader = 5
 )
 
-// Conn is a TLS connection after its handshake that moves many records at a time.
+// Conn is a TLS connection after its handshake that writes many records at a time.
 type Conn struct {
 	*tls.Conn
 	raw *batched
 	// writing serialises writes, each of which ends with all of it sent.
 	writing sync.Mutex
-}
-
-// newConn takes over a connection after its handshake over raw.
-func newConn(secured *tls.Conn, raw *batched) *Conn {
-	raw.reader = bufio.NewReaderSize(raw.Conn, readBuffer)
-	return &Conn{Conn: secured, raw: raw}
 }
 
 // Write sends all of b.
@@ -50,10 +46,10 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// batched is the connection below TLS.
+// batched is the connection below TLS, from its first byte.
 type batched struct {
 	net.Conn
-	reader *bufio.Reader // nil until the handshake is done
+	incoming records // of the one goroutine that reads
 	// sending: what was held is being written.
 	sending atomic.Bool
 
@@ -66,11 +62,43 @@ type batched struct {
 // heldBuffers are for batched.held; a connection has one only while it writes.
 var heldBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeBuffer); return &b }}
 
+// Read reads a record that has begun to the end of the next one's header and no
+// further: TLS has room for little more than a record, and would move what it has
+// of the next one. A record that stands alone takes one call.
 func (b *batched) Read(p []byte) (int, error) {
-	if b.reader == nil {
-		return b.Conn.Read(p)
+	n, err := b.Conn.Read(p[:min(len(p), b.incoming.ahead())])
+	b.incoming.pass(p[:n])
+	return n, err
+}
+
+// records follows the bounds of records in what is read. A peer that does not
+// speak TLS makes it count wrongly, and TLS refuse what it reads.
+type records struct {
+	body   int // bytes of the record that are still to come
+	header [recordHeader]byte
+	have   int // bytes of the header
+}
+
+// ahead is how far it is to the end of the next record's header, between two
+// records without end.
+func (r *records) ahead() int {
+	if r.body == 0 && r.have == 0 {
+		return math.MaxInt
 	}
-	return b.reader.Read(p)
+	return r.body + recordHeader - r.have
+}
+
+// pass goes on by p.
+func (r *records) pass(p []byte) {
+	for len(p) > 0 {
+		n := min(r.body, len(p))
+		r.body -= n
+		h := copy(r.header[r.have:], p[n:])
+		if r.have += h; r.have == recordHeader {
+			r.body, r.have = int(binary.BigEndian.Uint16(r.header[3:])), 0
+		}
+		p = p[n+h:]
+	}
 }
 
 // hold keeps what is written from now on until there is a lot of it, or release.

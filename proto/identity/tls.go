@@ -141,7 +141,7 @@ func (c *grpcCredentials) ClientHandshake(ctx context.Context, authority string,
 	if err != nil {
 		return nil, nil, err
 	}
-	return newConn(secured.(*tls.Conn), raw), info, nil
+	return &Conn{Conn: secured.(*tls.Conn), raw: raw}, info, nil
 }
 
 func (c *grpcCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -152,7 +152,7 @@ func (c *grpcCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.
 		c.source.refused(remote, err)
 		return nil, nil, err
 	}
-	return newConn(secured.(*tls.Conn), raw), info, nil
+	return &Conn{Conn: secured.(*tls.Conn), raw: raw}, info, nil
 }
 
 func (c *grpcCredentials) Clone() credentials.TransportCredentials {
@@ -195,7 +195,7 @@ func (s *Source) Accept(conn net.Conn, roles ...Role) (*Conn, Identity, error) {
 		return nil, Identity{}, err
 	}
 	peer, err := peerOf(secured.ConnectionState())
-	return newConn(secured, raw), peer, err
+	return &Conn{Conn: secured, raw: raw}, peer, err
 }
 
 // Connect makes the client's handshake on a connection to host.
@@ -205,7 +205,7 @@ func (s *Source) Connect(ctx context.Context, conn net.Conn, host string, roles 
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
-	return newConn(secured, raw), nil
+	return &Conn{Conn: secured, raw: raw}, nil
 }
 
 // Handshaken returns credentials of a gRPC server whose listener hands out
