@@ -50,7 +50,10 @@ func TestGatesAreDrawnByTheirProbability(t *testing.T) {
 	DrawGates(z, p, 5)
 	var open [4]float64
 	for i, v := range z {
-		open[i%4] += float64(v) / (n / 4)
+		open[i%4] += float64(v)
+	}
+	for i := range open {
+		open[i] /= n / 4
 	}
 	if open[0] != 0 || open[2] != 1 || math.Abs(open[1]-0.25) > 0.02 || math.Abs(open[3]-0.75) > 0.02 {
 		t.Errorf("open are %v, want 0, 0.25, 1 and 0.75", open)
