@@ -269,7 +269,8 @@ func (c *cluster) memory() *cluster {
 }
 
 func (c *cluster) wire(i int) *raft.InmemTransport {
-	_, x := raft.NewInmemTransportWithTimeout(raft.ServerAddress(c.members[i].Address), 2*time.Second)
+	// For a snapshot it waits ten times as long, and who is closed waits with it.
+	_, x := raft.NewInmemTransportWithTimeout(raft.ServerAddress(c.members[i].Address), shutdownTimeout/20)
 	return x
 }
 
